@@ -1,0 +1,56 @@
+# make          what there is to do
+# Everything runs in .venv, which the first target makes and later ones leave alone.
+# Without engines: EXTRAS=dev with every target (make check EXTRAS=dev); another EXTRAS installs again.
+
+EXTRAS ?= cpu,demo,dev
+BIN := .venv/bin
+
+.PHONY: help setup demo up check lint unit test proto peers peers-gateway
+
+help:
+	@echo "make demo    a remote prefill on this machine, start to end, without a GPU"
+	@echo "make up      the same stack, left running until Ctrl-C"
+	@echo "make test    lint, types and all tests, real engines included"
+	@echo "make check   lint, types and unit tests, in under a minute"
+	@echo "make setup   only the set-up in .venv (all others do it too)"
+	@echo "make peers   what benchmarks compare with, in .venv-peers"
+	@echo "make peers-gateway  the gateways that benchmarks compare with, in .venv-peers-gateway"
+	@echo "make proto   generate the protobuf code again"
+
+setup:
+	@python3 scripts/setup_venv.py --extras $(EXTRAS)
+
+demo: setup
+	@$(BIN)/prfaas demo
+
+up: setup
+	@$(BIN)/prfaas up
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Many of them wait more than they compute. Those of the engine package go apart: importing vLLM takes ten seconds.
+unit: setup lint
+	$(BIN)/pytest -q -n 4 --dist worksteal -m "not engine and not slow" --ignore tests/engine
+	$(BIN)/pytest -q -m "not engine and not slow" tests/engine
+
+check: lint unit
+
+# Engines take a core each, so their tests come one after the other, alone.
+test: lint
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not engine"
+	$(BIN)/pytest -m engine --durations=15
+
+# iperf3 and the libraries of RDMA come from the system: apt-get install iperf3 libibverbs1 librdmacm1 libnuma1
+peers:
+	python3 -m venv .venv-peers
+	.venv-peers/bin/pip install --no-deps nixl nixl-cu12 numpy msgpack mooncake-transfer-engine-non-cuda
+
+peers-gateway:
+	python3 -m venv .venv-peers-gateway
+	.venv-peers-gateway/bin/pip install vllm-router sglang-router 'litellm[proxy]' prometheus-client
+
+proto: setup
+	$(BIN)/python -m prfaas.wire.generate

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible HTTP front: parse, tokenise, place, execute, relay."""

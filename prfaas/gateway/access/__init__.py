@@ -1,0 +1,1 @@
+"""Who may use the gateway, how much of it, and in which order."""

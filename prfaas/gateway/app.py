@@ -1,0 +1,159 @@
+"""The application: routes, and the background work that lives as long as it does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from prfaas.fleet.breaker import State
+from prfaas.fleet.prefix_index import KNOWLEDGE
+from prfaas.gateway.admission import Admission, Inflight, inflight_limit
+from prfaas.gateway.api_request import PATHS, Endpoint
+from prfaas.gateway.background import watch_fleet
+from prfaas.gateway.direct import DirectRoutes, Handler
+from prfaas.gateway.error_handlers import install_handlers
+from prfaas.gateway.live import ConfigSource, Live
+from prfaas.gateway.model_routes import add_model_routes
+from prfaas.gateway.openapi import SECURITY_SCHEMES, documented
+from prfaas.gateway.operator import Operator
+from prfaas.gateway.operator_routes import Guard, add_operator_routes
+from prfaas.gateway.operator_state import OperatorStore
+from prfaas.gateway.pipeline import handle
+from prfaas.gateway.services import GatewayServices
+
+GOODBYE_S = 3.0
+"""For the last words of requests that the server has cancelled; each of them takes less by itself."""
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+CORS: Mapping[str, Any] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["*"],
+    "expose_headers": ["*"],
+    "max_age": 3600,
+}
+"""Keys travel in headers, not in cookies, so no credentials are allowed and "*" may be any header."""
+
+
+def create_app(
+    services: GatewayServices, source: ConfigSource | None = None, state_file: Path | None = None
+) -> ASGIApp:
+    """The gateway as an ASGI application. It opens the services when it starts and closes them when it stops.
+
+    With a ``source`` it reads its configuration again when an operator says so, or on SIGHUP. ``state_file`` is where
+    processes of one gateway tell each other what operators did, unless the configuration names another.
+
+    Raises:
+        ConfigError: the operators' key cannot be used.
+    """
+    access = services.config.access
+    inflight = Inflight(services.metrics, inflight_limit(access))
+    live = Live(services, source)
+    configured = services.config.gateway.state_file
+    operator = Operator(live, OperatorStore(Path(configured) if configured else state_file))
+    app = FastAPI(title="prfaas", lifespan=_lifespan_of(live, operator, inflight), openapi_url="/openapi.json")
+    handlers = {path: _handler_of(live, endpoint) for endpoint, path in PATHS.items()}
+    install_handlers(app)
+    _add_generation_routes(app, services, handlers)
+    add_model_routes(app, live)
+    guard = Guard.of(services.config.gateway)
+    _add_status_routes(app, live, guard)
+    add_operator_routes(app, operator, guard)
+    if services.access.needs_key:
+        _describe_keys(app)
+    bounded = Admission(DirectRoutes(app, handlers), inflight)
+    if not access.cors_origins:
+        return bounded
+    # Around the rest, so that refusals are readable in browsers too.
+    return CORSMiddleware(bounded, allow_origins=access.cors_origins, **CORS)
+
+
+def _lifespan_of(live: Live, operator: Operator, inflight: Inflight) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        operator.step()  # before the first request: what was drained stays drained
+        services = live.now
+        async with services.upstream:
+            work = (watch_fleet(live), operator.run(), services.pace.run())
+            working = [asyncio.create_task(each) for each in work]
+            try:
+                yield
+            finally:
+                await inflight.gone(GOODBYE_S)
+                for task in working:
+                    task.cancel()
+                await asyncio.gather(*working, return_exceptions=True)
+                await live.aclose()
+                services.tokenizer.close()
+                services.prefixes.close()
+
+    return lifespan
+
+
+def _add_generation_routes(app: FastAPI, services: GatewayServices, handlers: Mapping[str, Handler]) -> None:
+    """For ``/openapi.json`` and other methods; requests go to the handlers directly."""
+    for endpoint, path in PATHS.items():
+        description = documented(endpoint, services.config.model.names, needs_key=services.access.needs_key)
+        app.add_api_route(path, handlers[path], methods=["POST"], name=endpoint, **description)
+
+
+def _handler_of(live: Live, endpoint: Endpoint) -> Handler:
+    async def generate(request: Request) -> Response:
+        return await handle(live.now, endpoint, request)
+
+    return generate
+
+
+def _describe_keys(app: FastAPI) -> None:
+    """Say in ``/openapi.json`` how keys are given."""
+    plain = app.openapi
+
+    def with_keys() -> dict[str, Any]:
+        schema = plain()
+        schema.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return schema
+
+    app.openapi = with_keys  # type: ignore[method-assign]  # as FastAPI's manual extends its schema
+
+
+def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
+    @app.get("/health")
+    async def health() -> Response:
+        """The gateway is alive."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """A local decode engine answers and its tokens have been compared; the body tells how every engine is."""
+        services = live.now
+        decoders = services.config.engines_at(services.config.gateway.site, "decode")
+        statuses = services.fleet.statuses()
+        is_ready = any(each.is_healthy and not each.is_draining for each in statuses if each.name in decoders)
+        engines = {status.name: status.problem or "ok" for status in statuses}
+        return JSONResponse({"ready": is_ready, "engines": engines}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """All metrics in Prometheus' format; for operators."""
+        services = live.now
+        if services.access.needs_key:
+            guard.check(request)
+        for status in services.fleet.statuses():
+            services.metrics.set_health(status.name, status.is_healthy)
+            services.metrics.set_breaker(status.name, services.fleet.breakers.of(status.name).state is State.OPEN)
+            known = services.prefixes.index.state(status.name).knowledge
+            services.metrics.set_knowledge(status.name, known, KNOWLEDGE)
+        for name, tokens_per_s in services.view.speeds.measured().items():
+            services.metrics.set_prefill_speed(name, tokens_per_s)
+        return PlainTextResponse(services.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/prfaas/decisions")
+    async def decisions(request: Request) -> Response:
+        """The last decisions, latest first, with their reasons and what became of them; for operators."""
+        if live.now.access.needs_key:
+            guard.check(request)
+        return JSONResponse({"decisions": live.now.decisions.latest_first()})

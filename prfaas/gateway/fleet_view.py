@@ -1,0 +1,158 @@
+"""The snapshot that placement looks at, made from the configuration, the fleet and what is learnt of both."""
+
+import itertools
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import NamedTuple
+
+from prfaas.config import Config, EngineConfig
+from prfaas.fleet.cache_fit import CacheFit
+from prfaas.fleet.fleet import EngineStatus, Fleet
+from prfaas.fleet.waiting import WaitingTokens
+from prfaas.gateway.engine_speeds import EngineSpeeds
+from prfaas.gateway.link_states import LinkStates
+from prfaas.gateway.policy import cache_of, policy_of
+from prfaas.routing.figures import CacheSize, PrefillRate
+from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
+from prfaas.types import TransferReport
+
+PREFIX_TOKENS = 256
+"""Less than a block of a hybrid model's cache: such a prompt hits nothing worth looking for."""
+
+
+class _Known(NamedTuple):
+    """A state, and what it was made of."""
+
+    status: EngineStatus
+    waiting: int
+    is_broken: bool
+    rate: PrefillRate | None
+    state: EngineState
+
+
+class FleetView:
+    """Makes snapshots; what has not changed since the last one is used again. Belongs to one event loop.
+
+    Attributes:
+        policy: the rules of placement now.
+        links: how the links are.
+        speeds: how fast engines prefill.
+    """
+
+    def __init__(self, config: Config, fleet: Fleet) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._decoders = frozenset(config.engines_at(config.gateway.site, "decode"))
+        self._has_prefillers = bool(config.engines_at(config.gateway.site, "prefill").keys() - self._decoders)
+        self.policy = policy_of(config.policy)
+        self.links = LinkStates(config)
+        self._cache = cache_of(config.policy)
+        self._cache_fit = CacheFit()
+        self._waiting = WaitingTokens()
+        self.speeds = EngineSpeeds(config, fleet.clock)
+        self._states: dict[str, _Known] = {}
+        self._turns = itertools.count()
+
+    def following(self, config: Config) -> "FleetView":
+        """The view of the same fleet under another configuration: what waits, what the links carried, the engines'
+        speeds and the cache's learnt size go over to it. Requests that began with this view count in both."""
+        view = FleetView(config, self._fleet)
+        view.links = self.links.following(config)
+        view.speeds = self.speeds.following(config)
+        view._waiting, view._cache_fit = self._waiting, self._cache_fit
+        view._cache = view._cache or _size_of(view._cache_fit)
+        return view
+
+    def snapshot(self) -> FleetSnapshot:
+        """The fleet now; each call is another turn."""
+        # A breaker saves time where another engine answers. Where none does, a refusal for certain would save nothing.
+        has_spare = any(self._is_usable(name) for name in self._decoders)
+        engines = tuple([self._state(name, engine, has_spare) for name, engine in self._config.engines.items()])
+        links = tuple([self._judged(link) for link in self.links.states()])
+        return FleetSnapshot(self._config.gateway.site, engines, links, next(self._turns), self._cache)
+
+    def _is_usable(self, engine: str) -> bool:
+        status = self._fleet.status(engine)
+        return status.is_healthy and not status.is_draining and self._fleet.breakers.of(engine).admits
+
+    def _judged(self, link: LinkState) -> LinkState:
+        """The link with what its circuit breaker says."""
+        is_broken = not self._fleet.link_breakers.of((link.source, link.target)).admits
+        return replace(link, is_broken=True) if is_broken else link
+
+    @property
+    def tokenise_above(self) -> int:
+        """A prompt of no more tokens is placed alike whatever its length and its prefix."""
+        above = self.policy.threshold_tokens
+        if self._has_prefillers:
+            above = min(above, self.policy.few_tokens)
+        if len(self._decoders) > 1 and self.policy.weights.prefix > 0:
+            above = min(above, PREFIX_TOKENS)
+        return above
+
+    def prefilling(self, engine: str, tokens: int) -> AbstractContextManager[None]:
+        """Count so many tokens as waiting for their prefill at the engine for the duration of a block."""
+        return self._waiting.at(engine, tokens)
+
+    def note_transfer(self, report: TransferReport) -> None:
+        """Learn the cache's size from a transfer, unless the configuration tells it."""
+        if report.ok and report.tokens > 0 and self._config.policy.cache is None:
+            self._cache_fit = self._cache_fit.add(report.tokens, report.cache_bytes)
+            self._cache = _size_of(self._cache_fit)
+
+    def set_rate(self, engine: str, rate: PrefillRate | None) -> None:
+        """What is known of an engine's speed from now on."""
+        self.speeds.set(engine, rate)
+
+    def set_threshold(self, tokens: int) -> None:
+        """Another t from now on."""
+        self.policy = replace(self.policy, threshold_tokens=tokens)
+
+    def _state(self, name: str, engine: EngineConfig, has_spare: bool) -> EngineState:
+        """Made anew only when something about the engine has changed: with many engines that is most of a snapshot."""
+        status, waiting, rate = self._fleet.status(name), self._waiting.of(name), self.speeds.of(name)
+        is_broken = not self._fleet.breakers.of(name).admits and (has_spare or name not in self._decoders)
+        known = self._states.get(name)
+        if (
+            known is None
+            or known.status is not status
+            or known.waiting != waiting
+            or known.is_broken != is_broken
+            or known.rate is not rate
+        ):
+            made = self._made(engine, status, waiting, is_broken, rate)
+            known = self._states[name] = _Known(status, waiting, is_broken, rate, made)
+        return known.state
+
+    def _made(
+        self, engine: EngineConfig, status: EngineStatus, waiting: int, is_broken: bool, rate: PrefillRate | None
+    ) -> EngineState:
+        capacity = engine.max_requests
+        return EngineState(
+            name=status.name,
+            site=engine.site,
+            can_prefill="prefill" in engine.roles,
+            can_decode="decode" in engine.roles,
+            is_healthy=status.is_healthy,
+            inflight=status.inflight,
+            is_draining=status.is_draining,
+            is_broken=is_broken,
+            waiting_tokens=waiting,
+            capacity=capacity,
+            prefill=rate,
+            decode_load=None if capacity is None else min(1.0, status.inflight / capacity),
+            adapters=self._adapters_of(status),
+        )
+
+    def _adapters_of(self, status: EngineStatus) -> frozenset[str] | None:
+        """The configured adapters that the engine has. One of the same name and another path is another one."""
+        if status.adapters is None:
+            return None
+        return frozenset(
+            name for name, path in self._config.model.adapters.items() if status.adapters.get(name) == path
+        )
+
+
+def _size_of(fit: CacheFit) -> CacheSize | None:
+    parts = fit.parts()
+    return None if parts is None else CacheSize(*parts)

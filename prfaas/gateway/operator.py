@@ -1,0 +1,147 @@
+"""What operators may do to a running gateway: look, drain engines, have the configuration read again."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from prfaas.errors import ConfigError, RequestRejected
+from prfaas.fleet.breaker import Breaker
+from prfaas.fleet.fleet import EngineStatus
+from prfaas.gateway.changes import Changes
+from prfaas.gateway.live import Live
+from prfaas.gateway.operator_state import OperatorState, OperatorStore
+
+STATE_INTERVAL_S = 0.5
+"""How soon the other processes of a gateway follow: soon enough for a hand, and nothing to read a small file for."""
+
+log = logging.getLogger(__name__)
+
+
+class Operator:
+    """Does as operators say. Belongs to one event loop; other processes follow by the store."""
+
+    def __init__(self, live: Live, store: OperatorStore) -> None:
+        self._live = live
+        self._store = store
+        self._problem = ""
+        self._reloads: int | None = None
+
+    def drain(self, name: str, *, is_drained: bool) -> Mapping[str, Any]:
+        """Give the engine no new requests from now on, or give it some again. Returns how it is.
+
+        Raises:
+            RequestRejected: there is no such engine.
+            ConfigError: the state cannot be kept.
+        """
+        names = self._live.now.fleet.names
+        if name not in names:
+            known = ", ".join(names)
+            raise RequestRejected(404, f"There is no engine {name[:100]!r} (known: {known}).", code="engine_not_found")
+
+        def change(state: OperatorState) -> OperatorState:
+            drained = state.drained | {name} if is_drained else state.drained - {name}
+            return msgspec.structs.replace(state, drained=drained)
+
+        self._apply(self._store.update(change))
+        log.info("engine %s is %s", name, "drained" if is_drained else "in service again")
+        return self._engine(self._live.now.fleet.status(name))
+
+    def reload(self) -> Changes:
+        """Read the configuration again, here and in the other processes.
+
+        Raises:
+            ConfigError: the configuration is refused and stays as it was, or the other processes cannot be told.
+        """
+        changes = self._live.reload()
+        state = self._store.update(lambda state: msgspec.structs.replace(state, reloads=state.reloads + 1))
+        self._reloads = state.reloads
+        self._apply(state)
+        return changes
+
+    def hang_up(self) -> None:
+        """The same for a signal, which hears no answer: the log has it."""
+        try:
+            self.reload()
+        except ConfigError as error:
+            log.error("configuration kept as it was: %s", "; ".join(str(error).splitlines()))
+        except Exception:  # in a callback of the loop nobody else would hear of it
+            log.exception("configuration kept as it was")
+
+    async def run(self) -> None:
+        """Follow what other processes have put into the store, and the signal to hang up, until cancelled."""
+        loop = asyncio.get_running_loop()
+        if self._live.can_reload:
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up)
+        try:
+            while True:
+                try:
+                    self.step()
+                except Exception:  # a bug of ours; ending here would leave this process without its operators
+                    log.exception("following the operators failed")
+                await asyncio.sleep(STATE_INTERVAL_S)
+        finally:
+            if self._live.can_reload:
+                loop.remove_signal_handler(signal.SIGHUP)
+
+    def step(self) -> None:
+        """Follow the store once; a store that cannot be read is told once and changes nothing."""
+        try:
+            state = self._store.read()
+        except ConfigError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.error("%s", error)
+            return
+        self._problem = ""
+        if self._reloads is None:
+            self._reloads = state.reloads
+        if state.reloads != self._reloads:
+            self._reloads = state.reloads
+            try:
+                self._live.reload()
+            except ConfigError as error:
+                log.error("configuration kept as it was: %s", "; ".join(str(error).splitlines()))
+        self._apply(state)
+
+    def overview(self) -> Mapping[str, Any]:
+        """All engines and links as this process sees them; ages in seconds."""
+        services = self._live.now
+        links = [(link.source, link.target) for link in services.config.links]
+        return {
+            "engines": [self._engine(status) for status in services.fleet.statuses()],
+            "links": [
+                {"from": source, "to": target, **self._breaker(services.fleet.link_breakers.of((source, target)))}
+                for source, target in links
+            ],
+        }
+
+    def _apply(self, state: OperatorState) -> None:
+        self._live.now.fleet.drain(state.drained)
+
+    def _engine(self, status: EngineStatus) -> Mapping[str, Any]:
+        services = self._live.now
+        now_s, engine = services.clock.now_s(), services.config.engines[status.name]
+        return {
+            "name": status.name,
+            "site": engine.site,
+            "roles": list(engine.roles),
+            "state": _state_of(status),
+            "state_for_s": round(now_s - (status.since_s if status.drained_s is None else status.drained_s), 3),
+            "problem": status.problem,
+            "inflight": status.inflight,
+            **self._breaker(services.fleet.breakers.of(status.name)),
+        }
+
+    def _breaker(self, breaker: Breaker) -> Mapping[str, Any]:
+        for_s = self._live.now.clock.now_s() - breaker.since_s
+        return {"breaker": breaker.state.value, "breaker_for_s": round(for_s, 3)}
+
+
+def _state_of(status: EngineStatus) -> str:
+    if status.is_draining:
+        return "draining" if status.inflight else "drained"
+    return "healthy" if status.is_healthy else "unhealthy"

@@ -1,0 +1,76 @@
+"""The operators' part of the HTTP API, and who may use it."""
+
+import hmac
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from prfaas.config import GatewayConfig
+from prfaas.errors import ConfigError, RequestRejected
+from prfaas.gateway.operator import Operator
+from prfaas.gateway.operator_key import read_key
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+FROM_ELSEWHERE = ("forwarded", "x-forwarded-for", "x-real-ip", "origin")
+"""A proxy on this machine speaks for others, and a browser for any page that it shows."""
+
+
+class Guard:
+    """Lets operators in: by their key, or without one from the loopback interface only."""
+
+    def __init__(self, key: bytes | None) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, config: GatewayConfig) -> "Guard":
+        """Raises ConfigError when the key's file cannot be used."""
+        path = config.operator_key_file
+        if path is None:
+            return cls(None)
+        return cls(read_key(Path(path)))
+
+    def check(self, request: Request) -> None:
+        """Raises RequestRejected for all others."""
+        if self._key is not None:
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._key):
+                raise RequestRejected(401, "This needs the operators' key.", code="invalid_api_key")
+            return
+        is_near = request.client is not None and request.client.host in LOOPBACK
+        if not is_near or any(name in request.headers for name in FROM_ELSEWHERE):
+            message = "This is for operators, on the gateway's own machine or with gateway.operator_key_file."
+            raise RequestRejected(403, message, kind="permission_error", code="not_an_operator")
+
+
+def add_operator_routes(app: FastAPI, operator: Operator, guard: Guard) -> None:
+    """Engines, drain and reload."""
+
+    def answered(request: Request, act: Callable[[], Mapping[str, Any]]) -> Response:
+        guard.check(request)
+        try:
+            return JSONResponse(act())
+        except ConfigError as error:
+            raise RequestRejected(409, str(error), code="config_refused") from None
+
+    @app.get("/prfaas/engines")
+    async def engines(request: Request) -> Response:
+        """All engines and links: state, breaker, requests in flight; for operators."""
+        return answered(request, operator.overview)
+
+    @app.post("/prfaas/engines/{name}/drain")
+    async def drain(request: Request, name: str) -> Response:
+        """Give the engine no new requests; running ones end. For operators."""
+        return answered(request, lambda: operator.drain(name, is_drained=True))
+
+    @app.post("/prfaas/engines/{name}/undrain")
+    async def undrain(request: Request, name: str) -> Response:
+        """Give the engine requests again; for operators."""
+        return answered(request, lambda: operator.drain(name, is_drained=False))
+
+    @app.post("/prfaas/reload")
+    async def reload(request: Request) -> Response:
+        """Read the configuration again; for operators."""
+        return answered(request, lambda: {"changes": str(operator.reload())})

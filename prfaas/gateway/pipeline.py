@@ -1,0 +1,143 @@
+"""The way of a request: who asks, read, parse, tokenise, wait for its turn, place; the relay does the rest."""
+
+import asyncio
+from contextlib import ExitStack
+
+import numpy as np
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from prfaas.errors import RequestRejected
+from prfaas.fleet.block_hash import ContentKeys
+from prfaas.gateway.access.request_id import given_id
+from prfaas.gateway.access.visit import Visit
+from prfaas.gateway.access.visited import Visited
+from prfaas.gateway.api_request import PATHS, ApiRequest, Endpoint, parse_request
+from prfaas.gateway.body import decode_object, read_body
+from prfaas.gateway.client import unless_left
+from prfaas.gateway.error_shape import error_response, shape_of
+from prfaas.gateway.features import features_of
+from prfaas.gateway.openai_error import stopping, timed_out
+from prfaas.gateway.passthrough import PASSED, UNTOUCHED, WITHOUT_TOKENS, expected_tokens, parse_passed
+from prfaas.gateway.payload import Transfer
+from prfaas.gateway.prompt.tokens import PromptTokens
+from prfaas.gateway.record import Job, log, refused
+from prfaas.gateway.relay import Relay
+from prfaas.gateway.services import GatewayServices
+from prfaas.routing.place import place
+from prfaas.routing.placement import Placement, Refusal
+
+
+async def handle(services: GatewayServices, endpoint: Endpoint, request: Request) -> Response:
+    """Answer one generation request; the response runs it when it is called."""
+    started_s = services.clock.now_s()
+    request_id = given_id(request.headers) or services.ids.request_id()
+    visit: Visit | None = None
+    try:
+        with ExitStack() as unless_placed:
+            visit = services.access.visit(request.headers)
+            visit.begin()
+            unless_placed.callback(visit.close)
+            async with asyncio.timeout(services.config.gateway.request_timeout_s):
+                relay = await _relay(services, endpoint, request, visit, request_id, started_s)
+            unless_placed.pop_all()
+            shape = shape_of(PATHS[endpoint]) if endpoint in PASSED else None
+            return Visited(relay, visit, shape)
+    except RequestRejected as error:
+        rejection = error
+    except TimeoutError:
+        rejection = timed_out()
+    except asyncio.CancelledError:
+        # The server cancels a request once, when its patience at shutdown ends; what follows is the end it wants.
+        rejection = stopping()
+    except ClientDisconnect:
+        log.info("%s %s cancelled before it was placed", request_id, endpoint)
+        return Response(status_code=400)
+    return _rejected(services, endpoint, visit, rejection, request_id)
+
+
+async def _relay(
+    services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit, request_id: str, started_s: float
+) -> Relay:
+    api_request, prompt = await _prepared(services, endpoint, request, visit)
+    if not visit.enter_now():
+        await unless_left(request.receive, visit.enter())
+    hits, adapter = None, services.config.model.adapter(api_request.body.get("model"))
+    if prompt.ids is not None:
+        keys = ContentKeys(api_request.cache_salt, adapter)
+        hits = await services.prefixes.of(np.frombuffer(prompt.ids.packed, np.uint32), keys)
+    features = features_of(
+        api_request,
+        prompt,
+        hits=hits.tokens if hits else None,
+        tenant_sites=visit.tenant.sites,
+        first_token_slo_s=visit.objective_s(services.view.policy.slo_first_token_s),
+        adapter=adapter[0] if adapter else None,
+    )
+    placement = place(features, services.view.snapshot(), services.view.policy)
+    placed_after_s = services.clock.now_s() - started_s
+    if isinstance(placement, Refusal):
+        who = (visit.tenant.name, visit.waited_s)
+        raise refused(services, request_id, endpoint, features, placement, placed_after_s, *who)
+    if hits is not None:
+        for engine in {placement.decode, placement.prefill_engine}:
+            services.prefixes.sent(engine, hits)
+    job = Job(
+        request_id,
+        api_request,
+        prompt,
+        placement,
+        _transfer(services, placement),
+        started_s,
+        placed_after_s,
+        tenant=visit.tenant.name,
+        waited_s=visit.waited_s,
+    )
+    return Relay(services, job)
+
+
+async def _prepared(
+    services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit
+) -> tuple[ApiRequest, PromptTokens]:
+    """The request, checked and salted, and its prompt, for which the tenant has been charged."""
+    raw = await read_body(request, services.config.gateway.max_body_bytes)
+    body, model = decode_object(raw), services.config.model
+    is_passed = endpoint in PASSED
+    api_request = parse_passed(endpoint, body, model) if is_passed else parse_request(endpoint, body, model, raw)
+    if endpoint not in WITHOUT_TOKENS:
+        api_request = visit.tenant.salted(api_request)
+    prompt = UNTOUCHED if is_passed else services.tokenizer.tokens_now(api_request, services.view.tokenise_above)
+    if prompt is None:
+        prompt = await unless_left(request.receive, services.tokenizer.tokens_of(api_request))
+    visit.charge(expected_tokens(api_request, prompt, len(raw)))
+    return api_request, prompt
+
+
+def _rejected(
+    services: GatewayServices, endpoint: Endpoint, visit: Visit | None, error: RequestRejected, request_id: str
+) -> Response:
+    """The gateway's own answer, counted and logged; ``visit`` is None when nobody knows whose request it was."""
+    services.metrics.count_rejected(error.status)
+    tenant = visit.refused(error) if visit else "-"
+    log.info("%s %s rejected status=%s code=%s tenant=%s", request_id, endpoint, error.status, error.code, tenant)
+    headers = {**(visit.headers() if visit else {}), **_rejection_headers(request_id, error)}
+    return error_response(error, PATHS[endpoint], headers)
+
+
+def _transfer(services: GatewayServices, placement: Placement) -> Transfer | None:
+    if placement.prefill is None:
+        return None
+    return Transfer(
+        transfer_id=services.ids.transfer_id(),
+        secret=services.ids.secret(),
+        remote=services.config.engines[placement.prefill].kv,
+        timeout_s=services.config.policy.remote_timeout_s,
+    )
+
+
+def _rejection_headers(request_id: str, error: RequestRejected) -> dict[str, str]:
+    """The rest of a body that was not read cannot be told from a next request, so the connection ends."""
+    headers = {"x-request-id": request_id}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    return {**headers, "connection": "close"} if error.status in (408, 413, 503, 504) else headers

@@ -1,0 +1,1 @@
+"""The mover process and everything that touches sockets, gRPC or shared memory."""

@@ -1,0 +1,133 @@
+"""Too little of everything: staging of a few slots, a cache of a few blocks. Slow answers, never wrong or lost ones."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.engine.models import prompt_tokens
+from tests.engine.pair import DECODE, PREFILL, EnginePair, engine_pair, until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+
+BLOCKS = {PREFILL: 64, DECODE: 128}
+"""Of 384 tokens; a request also takes some blocks in each of the three recurrent groups."""
+BLOCK_TOKENS = 384
+RECURRENT_BLOCKS = 8
+"""Of a prompt besides those of its attention layers, at most."""
+STAGING = {"send_mib": 1, "receive_mib": 1, "slot_kib": 128}
+ANSWER_TOKENS = 12
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnginePair]:
+    few_blocks = {
+        name: ("--num-gpu-blocks-override", str(blocks), "--max-model-len", "12288") for name, blocks in BLOCKS.items()
+    }
+    async with engine_pair(
+        "qwen3_next",
+        tmp_path_factory.mktemp("pressure"),
+        chunk_tokens=512,
+        args=few_blocks,
+        connector={PREFILL: STAGING, DECODE: STAGING},
+    ) as engines:
+        yield engines
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def leaves_nothing_behind(pair: EnginePair) -> AsyncIterator[None]:
+    """After every test the engines hold no block and the movers no slot."""
+    yield
+    await pair.until_idle()
+
+
+async def test_a_cache_larger_than_staging_arrives(pair: EnginePair) -> None:
+    """With eight slots on either side a cache of 9 MB crosses, bit for bit."""
+    prompt = prompt_tokens(8000, seed=1)
+    alone = await pair.alone(prompt, ANSWER_TOKENS + 1)
+    remote = await pair.remote([*prompt, alone.tokens[0]], ANSWER_TOKENS)
+    assert remote.transfer["ok"], remote.transfer
+    assert remote.transfer["cache_bytes"] > 8 * 1024 * 1024
+    assert remote.tokens == alone.tokens[1:]
+    assert remote.logprob_difference(alone.shifted()) == 0.0
+
+
+async def test_waiting_loads_never_block_local_requests(pair: EnginePair) -> None:
+    """While more loads wait than the cache has room for, a local request is answered before any of them."""
+    waiting = [
+        asyncio.ensure_future(
+            pair.complete(
+                DECODE,
+                prompt_tokens(7000, seed=10 + i),
+                1,
+                kv_transfer_params={
+                    "prfaas": {
+                        "role": "decode",
+                        "transfer_id": pair.salt(),
+                        "secret": "nobody offers this",
+                        "timeout_s": 8,
+                        "remote": pair.config.engines[PREFILL].kv,
+                    }
+                },
+            )
+        )
+        for i in range(4)
+    ]
+
+    async def are_open() -> bool:
+        return (await pair.staging(DECODE)).open_loads == len(waiting)
+
+    await until(are_open)
+    local = await pair.alone(prompt_tokens(300, seed=20), ANSWER_TOKENS)
+    assert not any(task.done() for task in waiting)
+    assert len(local.tokens) == ANSWER_TOKENS
+    answers = await asyncio.gather(*waiting)
+    assert all(answer.transfer["ok"] is False for answer in answers)
+
+
+async def test_more_transfers_than_the_share_of_blocks(pair: EnginePair) -> None:
+    """Transfers that cannot all be in flight at once take turns, and each is exact."""
+    prompts = [prompt_tokens(5000, seed=30 + i) for i in range(5)]
+    answers = await asyncio.gather(*(pair.remote(prompt, 4) for prompt in prompts))
+    for answer in answers:
+        assert answer.transfer["ok"], answer.transfer
+        saved, loaded = await pair.checksums(answer.transfer["transfer_id"])
+        assert saved["layers"] == loaded["layers"]
+
+
+async def test_an_abort_during_a_load_frees_its_blocks(pair: EnginePair) -> None:
+    """A client that leaves in the middle of a load leaves no block and no slot behind, on either side."""
+    request = asyncio.ensure_future(pair.remote(prompt_tokens(6000, seed=40), 4))
+    await pair.until_received(500_000)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+
+
+async def test_preemption_of_a_prefill_changes_nothing(pair: EnginePair) -> None:
+    """A prefill that loses its blocks half-way starts over, sends only what is missing, and is exact."""
+    preempted_before = await pair.metric(PREFILL, "vllm:num_preemptions_total")
+    # One after the other these decodes grow into another block, which the long prefill has to give them.
+    lengths = [BLOCK_TOKENS - 6 * i for i in range(1, 9)]
+    growing = [
+        asyncio.ensure_future(pair.complete(PREFILL, prompt_tokens(length, seed=60 + length), 90)) for length in lengths
+    ]
+
+    async def are_running() -> bool:
+        return await pair.metric(PREFILL, "vllm:num_requests_running") == len(growing)
+
+    await until(are_running)
+    used = await pair.metric(PREFILL, "vllm:kv_cache_usage_perc")
+    free_blocks = int((1 - used) * (BLOCKS[PREFILL] - 1))
+    prompt = prompt_tokens((free_blocks - RECURRENT_BLOCKS) * BLOCK_TOKENS - 50, seed=50)
+    remote = await pair.remote(prompt, ANSWER_TOKENS)
+    await asyncio.gather(*growing)
+    print(f"\npreemption: {free_blocks} blocks were free, the prompt has {len(prompt)} tokens")
+    assert await pair.metric(PREFILL, "vllm:num_preemptions_total") > preempted_before
+    assert remote.transfer["ok"], remote.transfer
+    # Rows sent before the preemption stay valid; the second attempt computes them again in other chunks, a bit apart.
+    saved, loaded = await pair.checksums(remote.transfer["transfer_id"])
+    states = [name for name in saved["layers"] if name.endswith("linear_attn")]
+    assert [saved["layers"][name] for name in states] == [loaded["layers"][name] for name in states]
+    assert len(states) == 6
+    assert remote.tokens[0] == (await pair.alone(prompt, 1)).tokens[0]

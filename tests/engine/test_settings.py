@@ -1,0 +1,69 @@
+"""What an operator can set on the connector about certificates."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from vllm.config import VllmConfig
+
+from prfaas.engine.settings import Settings
+from prfaas.errors import ConfigError
+from prfaas.transport.settings import RateLimit, TlsSettings
+
+TLS = {"ca": "ca.crt", "cert": "edge.crt", "key": "edge.key", "names": {"cloud:7102": "cloud.site.prfaas"}}
+
+
+def settings_of(**extra: Any) -> Settings:
+    transfer = SimpleNamespace(engine_id="edge-0", kv_connector_extra_config=extra, kv_load_failure_policy="recompute")
+    parallel = SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1, decode_context_parallel_size=1)
+    vllm = SimpleNamespace(kv_transfer_config=transfer, parallel_config=parallel, speculative_config=None)
+    return Settings.from_vllm(cast(VllmConfig, vllm))
+
+
+def test_rate_limits_are_read_in_bytes() -> None:
+    """Without any nothing is limited."""
+    limits = settings_of(rate_limits=[{"peers": ["edge-0", "edge-1"], "gbps": 2}]).rate_limits
+    assert limits == (RateLimit(("edge-0", "edge-1"), 250e6),)
+    assert settings_of().rate_limits == ()
+
+
+@pytest.mark.parametrize("limit", [{"peers": ["a"]}, {"peers": "a", "gbps": 1}, {"peers": [], "gbps": 0}, 1])
+def test_wrong_rate_limits_stop_the_start(limit: Any) -> None:
+    """The message shows the entry and what one looks like."""
+    with pytest.raises(ConfigError, match=r"rate_limits has .*; an entry has 'peers'"):
+        settings_of(rate_limits=[limit])
+
+
+def test_adapters_are_names_and_paths() -> None:
+    assert settings_of(adapters={"fr": "/adapters/fr"}).adapters == {"fr": "/adapters/fr"}
+    assert settings_of().adapters == {}
+    for wrong in ("fr", ["fr"], {"fr": {"path": "/adapters/fr"}}):
+        with pytest.raises(ConfigError, match=r"adapters is .*; it must give each its path"):
+            settings_of(adapters=wrong)
+
+
+def test_certificates_are_read_as_the_mover_wants_them() -> None:
+    """Lists become tuples and what is left out is empty."""
+    tls = settings_of(tls={**TLS, "decode_names": ["edge.site.prfaas"]}).tls
+    assert tls == TlsSettings("ca.crt", "edge.crt", "edge.key", TLS["names"], ("edge.site.prfaas",))  # type: ignore[arg-type]
+
+
+def test_no_certificates_are_plain_text() -> None:
+    """The launcher says so explicitly, a hand-written configuration by leaving them out."""
+    assert settings_of(tls=None).tls is None
+    assert settings_of().tls is None
+
+
+@pytest.mark.parametrize(
+    ("tls", "message"),
+    [
+        ({**TLS, "crt": "x"}, r"tls\.crt is not one of ca, cert, key, names"),
+        ({"ca": "ca.crt"}, r"kv_connector_extra_config\.tls: .*cert"),
+        ({**TLS, "key": 7}, r"kv_connector_extra_config\.tls: .*key"),
+        ("on", r"kv_connector_extra_config\.tls"),
+    ],
+)
+def test_wrong_certificates_settings_stop_the_start(tls: Any, message: str) -> None:
+    """An unknown, missing or mistyped field is named; plain text is never what a mistake leads to."""
+    with pytest.raises(ConfigError, match=message):
+        settings_of(tls=tls)

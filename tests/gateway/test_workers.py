@@ -1,0 +1,178 @@
+"""Several real processes behind one port, started by the command line."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.gateway.fakes import config_for
+from tests.gateway.prompt.samples import TEMPLATES, save_tokenizer
+from tests.gateway.stub_engine import EVENTS, StubEngine, hold
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Running:
+    """A supervisor with two workers, in front of a stub engine."""
+
+    process: asyncio.subprocess.Process
+    engine: StubEngine
+    url: str
+
+    def workers(self) -> list[int]:
+        """The ids of the processes below the supervisor."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """One request in a connection of its own, so that any worker may have it; status 0 when there is no answer."""
+        try:
+            async with aiohttp.ClientSession() as client, client.get(self.url + path) as answer:
+                return answer.status, await answer.text()
+        except aiohttp.ClientError:
+            return 0, ""
+
+    async def complete(self, **fields: Any) -> tuple[int, bytes]:
+        body = {"model": "tiny", "prompt": "a b", **fields}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(f"{self.url}/v1/completions", json=body) as answer,
+        ):
+            return answer.status, await answer.read()
+
+
+async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what other processes do; the test's timeout is the bound."""
+    while True:
+        if await predicate():
+            return
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def two_workers(folder: Path, **gateway: Any) -> AsyncIterator[Running]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with StubEngine().running() as engine:
+        tree = config_for(engine.url, "http://127.0.0.2:9").model_dump(mode="json", by_alias=True)
+        tree["model"]["path"] = str(save_tokenizer(folder / "model", TEMPLATES["string"]))
+        tree["gateway"] |= {"port": port, "workers": 2, **gateway}
+        file = folder / "prfaas.yaml"
+        file.write_text(yaml.safe_dump(tree))
+        argv = (sys.executable, "-m", "prfaas.cli", "gateway", "--config", str(file))
+        process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, "PYTHONPATH": "."})
+        running = Running(process, engine, f"http://127.0.0.1:{port}")
+        try:
+            await until(lambda: _is_ready(running))
+            yield running
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+
+
+async def _is_ready(running: Running) -> bool:
+    """Two workers run, and those that answer have compared their tokens; one that still starts takes no connection."""
+    statuses = {(await running.get("/ready"))[0] for _ in range(20)}
+    return statuses == {200} and len(running.workers()) == 2
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+async def test_metrics_of_all_workers_are_read_anywhere(tmp_path: Path) -> None:
+    """Whichever worker is asked tells the sum of all, and an engine's health once."""
+    async with two_workers(tmp_path) as running:
+        for _ in range(20):
+            assert (await running.complete())[0] == 200
+        line = 'prfaas_tenant_requests_total{priority="interactive",tenant=""} 20.0'
+        for _ in range(10):
+            status, text = await running.get("/metrics")
+            assert status == 200
+            assert line in text.splitlines()
+            assert text.count('\nprfaas_engine_healthy{engine="edge-0"} ') == 1
+
+
+async def test_crashed_worker_is_started_again(tmp_path: Path) -> None:
+    """While one is killed the other answers, and soon there are two again; what was counted stays counted."""
+    async with two_workers(tmp_path) as running:
+        for _ in range(10):
+            await running.complete()
+        killed, kept = running.workers()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: _is_gone(killed))
+        for _ in range(10):
+            assert (await running.complete())[0] == 200
+        await until(lambda: _is_ready(running))
+        assert kept in running.workers()
+        assert killed not in running.workers()
+        _, text = await running.get("/metrics")
+        assert 'prfaas_tenant_requests_total{priority="interactive",tenant=""} 20.0' in text.splitlines()
+
+
+async def test_stop_lets_answers_end(tmp_path: Path) -> None:
+    """After SIGTERM a running answer comes to its end, the exit code is 0, and nothing is left behind."""
+    async with two_workers(tmp_path, shutdown_grace_s=20) as running:
+        release = asyncio.Event()
+        running.engine.script = hold(release)
+        asking = asyncio.create_task(running.complete(stream=True))
+        await running.engine.call(0)
+        workers = running.workers()
+        running.process.terminate()
+        await until(lambda: _is_refused(running))
+        release.set()
+        assert await asking == (200, b"".join(EVENTS))
+        assert await asyncio.wait_for(running.process.wait(), 30) == 0
+        assert not any(_is_alive(pid) for pid in workers)
+
+
+async def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    """SIGKILL leaves the supervisor no word; its workers see it gone and stop."""
+    async with two_workers(tmp_path) as running:
+        workers = running.workers()
+        running.process.kill()
+        await running.process.wait()
+        for pid in workers:
+            await until(partial(_is_gone, pid))
+        assert (await running.get("/health"))[0] == 0
+
+
+async def test_unusable_configuration_stops_all(tmp_path: Path) -> None:
+    """What no new start would mend ends the supervisor with the code of a wrong configuration."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tree = config_for("http://127.0.0.1:9", "http://127.0.0.2:9").model_dump(mode="json", by_alias=True)
+    tree["gateway"] |= {"port": port, "workers": 2}
+    file = tmp_path / "prfaas.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    argv = (sys.executable, "-m", "prfaas.cli", "gateway", "--config", str(file))
+    process = await asyncio.create_subprocess_exec(
+        *argv, env={**os.environ, "PYTHONPATH": "."}, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 2
+    assert b"model.path: '/nowhere'" in errors
+
+
+async def _is_gone(pid: int) -> bool:
+    return not _is_alive(pid)
+
+
+async def _is_refused(running: Running) -> bool:
+    return (await running.get("/health"))[0] == 0

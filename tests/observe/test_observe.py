@@ -1,0 +1,112 @@
+from typing import Any
+
+import pytest
+
+from prfaas.observe.decisions import Decision, DecisionRing
+from prfaas.observe.metrics import Metrics
+from prfaas.types import LINK_METRICS, LinkStatistics, TransferReport
+
+
+def decision(request_id: str = "r", **changes: object) -> Decision:
+    plain = Decision(request_id, "chat", "remote", "edge-0", "cloud-0", ("long",), 900, "t")
+    plain.note(**changes)
+    return plain
+
+
+def test_ring_keeps_the_latest() -> None:
+    """The oldest decision makes room; a decision of the same request is replaced in its place."""
+    ring = DecisionRing(capacity=2)
+    for name in ("a", "b", "c"):
+        ring.put(decision(name))
+    ring.put(decision("b", outcome="remote"))
+    assert [(kept["request_id"], kept["outcome"]) for kept in ring.latest_first()] == [
+        ("c", "running"),
+        ("b", "remote"),
+    ]
+    assert ring.latest().request_id == "c"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ok", "used", "recomputed"),
+    [("remote", True, 800, 0), ("recomputed", False, 0, 1), ("unknown", None, 0, 0), ("cancelled", None, 0, 0)],
+)
+def test_only_used_tokens_count(outcome: str, ok: bool | None, used: int, recomputed: int) -> None:
+    """Remote tokens and bytes count when used; recomputes and unknown outcomes raise their alarms."""
+    metrics = Metrics()
+    report = None if ok is None else TransferReport("t", ok=ok, tokens=800, cache_bytes=5000, early_bytes=4000)
+    metrics.count_ended(decision(outcome=outcome, status=200, report=report), is_stream=True)
+    value = metrics.registry.get_sample_value
+    assert value("prfaas_remote_tokens_total") == used
+    assert value("prfaas_remote_cache_bytes_total") == (5000 if used else 0)
+    assert value("prfaas_remote_early_bytes_total") == (4000 if used else 0)
+    assert value("prfaas_unplanned_recompute_total") == recomputed
+    assert value("prfaas_unknown_outcome_total") == (outcome == "unknown")
+    assert value("prfaas_requests_total", {"placement": "remote", "outcome": outcome, "status": "200"}) == 1
+
+
+def test_first_output_is_timed_for_streams_only() -> None:
+    """The first output of a whole answer is its end, which says nothing about the first token."""
+    metrics = Metrics()
+    for is_stream in (True, False):
+        metrics.count_ended(decision(outcome="remote", first_output_s=0.3), is_stream=is_stream)
+    name = "prfaas_time_to_first_token_seconds_count"
+    assert metrics.registry.get_sample_value(name, {"placement": "remote"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "ratio"),
+    [
+        ({}, 1.5),
+        ({"placed_after_s": 0.1}, 1.0),
+        ({"placement": "local", "outcome": "local"}, 1.5),
+        ({"outcome": "recomputed"}, None),
+        ({"outcome": "error"}, None),
+        ({"status": 400}, None),
+        ({"predicted_first_token_s": None}, None),
+        ({"first_output_s": None}, None),
+    ],
+)
+def test_predictions_are_compared_with_what_happened(changes: dict[str, Any], ratio: float | None) -> None:
+    """Of requests that went as they were placed, from the placement on; by the kind of placement."""
+    metrics = Metrics()
+    usual: dict[str, Any] = {"outcome": "remote", "status": 200, "first_output_s": 0.3, "predicted_first_token_s": 0.2}
+    ended = decision(**{**usual, **changes})
+    assert ended.prediction_ratio == (ratio and pytest.approx(ratio))
+    for is_stream in (True, False):
+        metrics.count_ended(ended, is_stream=is_stream)
+    value, labels = metrics.registry.get_sample_value, {"placement": ended.placement}
+    assert value("prfaas_first_token_prediction_ratio_count", labels) == (1 if ratio else None)
+    assert value("prfaas_first_token_prediction_ratio_sum", labels) == (ratio and pytest.approx(ratio))
+
+
+def test_caches_from_next_door_are_not_remote() -> None:
+    """A cache from an engine of the same site counts for itself."""
+    metrics = Metrics()
+    report = TransferReport("t", ok=True, tokens=800, cache_bytes=5000)
+    metrics.count_ended(decision(placement="local", outcome="local", report=report), is_stream=False)
+    value = metrics.registry.get_sample_value
+    assert value("prfaas_site_transfer_tokens_total") == 800
+    assert value("prfaas_remote_tokens_total") == value("prfaas_remote_cache_bytes_total") == 0
+
+
+def test_exposition_names_engine_health() -> None:
+    """The text for Prometheus shows the health of each engine."""
+    metrics = Metrics()
+    metrics.set_health("edge-0", False)
+    assert 'prfaas_engine_healthy{engine="edge-0"} 0.0' in metrics.exposition().decode()
+
+
+def test_links_show_as_they_were_last_told() -> None:
+    """Every figure of a link is a metric with engine, direction and peer; an engine that falls silent shows none."""
+    metrics = Metrics()
+    metrics.links.note("edge-0", [LinkStatistics("cloud-0", False, delivered_bytes=7, goodput_bytes_s=2.5, rtt_s=0.03)])
+    labels = {"engine": "edge-0", "direction": "receive", "peer": "cloud-0"}
+    value = metrics.registry.get_sample_value
+    assert value("prfaas_link_delivered_bytes_total", labels) == 7
+    assert value("prfaas_link_goodput_bytes_per_second", labels) == 2.5
+    assert value("prfaas_link_rtt_seconds", labels) == 0.03
+    assert value("prfaas_link_congested", labels) == 0
+    text = metrics.exposition().decode()
+    assert all(f"# HELP {metric.name}" in text for metric in LINK_METRICS)
+    metrics.links.note("edge-0", [])
+    assert value("prfaas_link_delivered_bytes_total", labels) is None

@@ -1,0 +1,83 @@
+"""Making the environment, with small programs in the place of Python: the real thing takes minutes."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "setup_venv.py"
+
+
+@pytest.fixture
+def setup_venv() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup_venv", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("python", "made"),
+    [(None, "-m venv {folder}"), ("exit 1", "-m venv --clear {folder}"), ("exit 0", "")],
+    ids=["absent", "without pip", "whole"],
+)
+def test_environment_without_pip_is_made_anew(
+    tmp_path: Path, setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch, python: str | None, made: str
+) -> None:
+    """What an interrupted run left is cleared; what is whole stays; a folder that is no environment is not cleared."""
+    folder, calls = tmp_path / "venv", tmp_path / "calls"
+    calls.touch()
+    if python is not None:
+        program(folder / "bin" / "python", python)
+    monkeypatch.setattr("sys.executable", str(program(tmp_path / "system-python", f'echo "$@" >> {calls}')))
+    setup_venv.Environment(folder).create()
+    assert calls.read_text().strip() == made.format(folder=folder)
+
+
+def test_link_that_leads_nowhere_is_made_anew(
+    tmp_path: Path, setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment whose Python has left the system is not ready, whatever its stamp says, and is cleared."""
+    environment, calls = setup_venv.Environment(tmp_path / "venv"), tmp_path / "calls"
+    environment.python.parent.mkdir(parents=True)
+    environment.python.symlink_to(tmp_path / "gone")
+    environment.stamp.write_text("wanted")
+    assert not environment.is_ready("wanted")
+    monkeypatch.setattr("sys.executable", str(program(tmp_path / "system-python", f'echo "$@" >> {calls}')))
+    environment.create()
+    assert "--clear" in calls.read_text()
+
+
+def test_environment_with_its_stamp_is_ready(tmp_path: Path, setup_venv: ModuleType) -> None:
+    """Nothing is done again for what is there, and all of it when something else is wanted."""
+    environment = setup_venv.Environment(tmp_path / "venv")
+    program(environment.python, "exit 0")
+    assert not environment.is_ready("wanted")
+    environment.stamp.write_text("wanted")
+    assert environment.is_ready("wanted")
+    assert not environment.is_ready("other")
+
+
+def test_another_python_is_another_fingerprint(setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment made by another version of Python is looked at again."""
+    before = setup_venv.fingerprint("dev")
+    monkeypatch.setattr("sys.version_info", (3, 99, 0))
+    assert setup_venv.fingerprint("dev") != before
+
+
+def test_engine_that_cannot_be_asked_is_told_in_words(tmp_path: Path, setup_venv: ModuleType) -> None:
+    """When what vLLM needs cannot be read, the last lines of the reason are told instead of a traceback of ours."""
+    environment = setup_venv.Environment(tmp_path / "venv")
+    program(environment.python, 'test "$1" = -m || { echo "no such package" >&2; exit 1; }')
+    with pytest.raises(setup_venv.SetupFailed, match="no such package"):
+        setup_venv.install_cpu_vllm(environment)
