@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 """Package or module directly below prfaas -> the others it may import. The command line may import all."""
 
-COMPOSITION_ROOT = frozenset({"cli", "__main__", "__init__"})
+COMPOSITION_ROOT = frozenset({"cli", "commands", "__main__", "__init__"})
 ENGINE_LIBRARIES = frozenset({"torch", "vllm"})
 
 
