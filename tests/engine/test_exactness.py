@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from prfaas.fleet.block_hash import ContentKeys
+from tests.engine.exact import assert_equal_logprobs, assert_exact
 from tests.engine.instrumented import LATE_STATE, SKIP_STATE
 from tests.engine.models import prompt_tokens, tiny_adapter, tiny_model
 from tests.engine.pair import CLEAR_LEAD, DECODE, PREFILL, Answer, EnginePair, engine_pair, until
@@ -94,8 +95,8 @@ async def assert_lossless(pair: EnginePair, prompt: list[int], salt: str | None 
 def assert_same(remote: Answer, alone: Answer) -> None:
     """``remote`` goes on where the first token of ``alone`` ends, to the last bit."""
     assert remote.transfer.get("ok"), remote.transfer
-    assert remote.tokens == alone.tokens[1:]
-    assert remote.logprob_difference(alone.shifted()) == 0.0
+    assert_exact(remote.tokens, alone.tokens[1:])
+    assert_equal_logprobs(remote.logprob_difference(alone.shifted()))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -135,8 +136,8 @@ async def test_lossless_with_an_adapter(pair: EnginePair, length: int) -> None:
     alone = await pair.alone(prompt, ANSWER_TOKENS + 1, model=SAME)
     remote = await pair.remote([*prompt, alone.tokens[0]], ANSWER_TOKENS, model=SAME)
     assert remote.transfer.get("ok"), remote.transfer
-    assert remote.tokens == alone.tokens[1:]
-    assert remote.logprob_difference(alone.shifted()) == 0.0
+    assert_exact(remote.tokens, alone.tokens[1:])
+    assert_equal_logprobs(remote.logprob_difference(alone.shifted()))
     assert (await pair.alone(prompt, ANSWER_TOKENS + 1)).tokens != alone.tokens
 
 
@@ -148,8 +149,8 @@ async def test_a_cache_of_another_adapter_is_not_loaded(pair: EnginePair, there:
     alone = await pair.alone(prompt, ANSWER_TOKENS, model=here)
     remote = await pair.remote(prompt, ANSWER_TOKENS, model=here, prefill_model=there)
     assert remote.transfer["ok"] is False
-    assert remote.tokens == alone.tokens
-    assert remote.logprob_difference(alone) == 0.0
+    assert_exact(remote.tokens, alone.tokens)
+    assert_equal_logprobs(remote.logprob_difference(alone))
 
 
 async def test_the_index_keeps_adapters_apart(pair: EnginePair, adapters: dict[str, dict[str, str]]) -> None:
@@ -240,8 +241,8 @@ async def test_lossless_with_cached_prefixes(pair: EnginePair, on_prefill: int, 
     remote = await pair.remote(extended, ANSWER_TOKENS, salt=salt)
     assert remote.transfer.get("ok"), remote.transfer
     assert remote.transfer["held_tokens"] == (on_decode * unit if pair.caches_prefixes else 0)
-    assert remote.tokens == alone.tokens[1:]
-    assert remote.logprob_difference(alone.shifted()) == 0.0
+    assert_exact(remote.tokens, alone.tokens[1:])
+    assert_equal_logprobs(remote.logprob_difference(alone.shifted()))
 
 
 async def test_a_second_turn_loads_on_top_of_the_first(pair: EnginePair) -> None:
@@ -263,7 +264,7 @@ async def test_a_second_turn_loads_on_top_of_the_first(pair: EnginePair) -> None
     remote = await pair.remote(second, ANSWER_TOKENS, salt=salt)
     assert remote.transfer.get("ok"), remote.transfer
     assert (remote.transfer["held_tokens"] > 0) is pair.caches_prefixes
-    assert remote.tokens[:compared] == alone.tokens
+    assert_exact(remote.tokens[:compared], alone.tokens)
 
 
 async def test_what_was_loaded_serves_later_prompts(pair: EnginePair) -> None:
@@ -274,7 +275,7 @@ async def test_what_was_loaded_serves_later_prompts(pair: EnginePair) -> None:
     remote = await pair.remote(prompt, ANSWER_TOKENS, salt=salt)
     assert remote.transfer.get("ok"), remote.transfer
     again = await pair.alone(prompt, ANSWER_TOKENS, salt=salt)
-    assert again.tokens == alone.tokens
+    assert_exact(again.tokens, alone.tokens)
     assert again.logprob_difference(alone) < CLEAR_LEAD
 
 
@@ -316,8 +317,8 @@ async def test_recompute_equals_local_prefill(pair: EnginePair) -> None:
         DECODE, prompt, ANSWER_TOKENS, cache_salt=pair.salt(), kv_transfer_params={"prfaas": params}
     )
     assert failed.transfer.get("ok") is False
-    assert failed.tokens == alone.tokens
-    assert failed.logprob_difference(alone) == 0.0
+    assert_exact(failed.tokens, alone.tokens)
+    assert_equal_logprobs(failed.logprob_difference(alone))
 
 
 @pytest.mark.parametrize("layer", [0, 1, 6])

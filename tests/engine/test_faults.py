@@ -18,6 +18,7 @@ import pytest_asyncio
 from prfaas.gateway.prompt.hf_tokenizer import load_tokenizer
 from prfaas.gateway.prompt.parity import mismatches
 from prfaas.launch.stack import Service
+from tests.engine.exact import assert_exact
 from tests.engine.models import prompt_tokens, tiny_model
 from tests.engine.pair import DECODE, PREFILL, Answer, EnginePair, engine_pair, until
 from tests.engine.site import ANSWER_TOKENS, GATEWAY, Site
@@ -51,7 +52,7 @@ async def test_a_remote_answer_through_the_gateway_is_exact(site: Site) -> None:
     answer, headers = await site.ask(prompt)
     assert headers["x-prfaas-outcome"] == "remote"
     assert int(headers["x-prfaas-remote-tokens"]) == 2999
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
 
 
 async def test_the_gateway_tokenises_as_the_engine_does(site: Site) -> None:
@@ -103,7 +104,7 @@ async def test_requests_that_cannot_be_loaded_stay_local_and_say_so(site: Site, 
     answer, headers = await site.ask(prompt, **fields)
     assert headers["x-prfaas-placement"] == "local"
     assert next(iter(fields)) in headers["x-prfaas-reason"]
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
 
 
 @pytest.mark.parametrize("fields", UNLOADABLE, ids=["n", "prompt_logprobs"])
@@ -120,7 +121,7 @@ async def test_such_requests_do_no_harm_when_they_reach_the_engine(site: Site, f
     answer = await site.pair.complete(
         DECODE, prompt, ANSWER_TOKENS, cache_salt=site.pair.salt(), kv_transfer_params={"prfaas": params}, **fields
     )
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
 
 
 async def test_a_client_that_leaves_stops_both_engines(site: Site) -> None:
@@ -159,7 +160,7 @@ async def test_a_lost_control_connection_costs_no_prefill(site: Site) -> None:
         tap.cut_control()
         answer = await answering
     assert answer.transfer["ok"] is True
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
     await site.pair.until_idle()
 
 
@@ -171,7 +172,7 @@ async def test_a_flipped_byte_is_healed(site: Site) -> None:
         answer = await remote_through(site.pair, prompt, tap.address)
         assert tap.has_flipped
     assert answer.transfer["ok"] is True
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
     await site.pair.until_idle()
 
 
@@ -205,7 +206,7 @@ async def test_a_wrong_secret_gets_nothing(site: Site) -> None:
         ),
     )
     assert answer.transfer["ok"] is False
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
     await site.pair.until_idle()
 
 
@@ -231,7 +232,7 @@ async def test_prefill_engine_killed_after_its_prefill(site: Site) -> None:
                 tokens += json.loads(line[6:])["choices"][0]["token_ids"]
                 if len(tokens) == 1:
                     site.pair.kill(PREFILL)
-    assert tuple(tokens) == alone.tokens[1:]
+    assert_exact(tuple(tokens), alone.tokens[1:])
 
 
 async def test_prefill_engine_gone_before_the_request(site: Site) -> None:
@@ -239,7 +240,7 @@ async def test_prefill_engine_gone_before_the_request(site: Site) -> None:
     prompt, alone = await site.pair.clear_prompt(3000, 57, ANSWER_TOKENS)
     answer, headers = await site.ask(prompt)
     assert headers.get("x-prfaas-outcome") != "remote"
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
 
 
 def uncompiled(service: Service) -> Service:
@@ -254,7 +255,7 @@ async def test_a_restarted_prefill_engine_is_used_again(site: Site) -> None:
     prompt, alone = await site.pair.clear_prompt(3000, 58, ANSWER_TOKENS)
     answer, headers = await site.ask(prompt)
     assert headers["x-prfaas-outcome"] == "remote"
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
     await site.pair.until_idle()
 
 
@@ -279,7 +280,7 @@ async def test_prefill_engine_killed_during_its_prefill(site: Site) -> None:
     site.pair.kill(PREFILL)
     answer, headers = await request
     assert headers["x-prfaas-outcome"] == "recomputed"
-    assert answer.tokens == alone.tokens
+    assert_exact(answer.tokens, alone.tokens)
 
 
 async def test_another_model_is_refused_with_the_field_and_both_values(site: Site) -> None:
@@ -296,7 +297,7 @@ async def test_another_model_is_refused_with_the_field_and_both_values(site: Sit
         """Whether the decode side has dialed again since the start; until then it tells of the engine that was gone."""
         answer = await remote_through(site.pair, prompt, config.engines[PREFILL].kv)
         assert answer.transfer["ok"] is False
-        assert answer.tokens == alone.tokens
+        assert_exact(answer.tokens, alone.tokens)
         transfer_id = answer.transfer["transfer_id"]
         report = await site.pair.reports.wait(config.engines[DECODE].kv, transfer_id, "s", timeout_s=5)
         return "weights" in report.reason

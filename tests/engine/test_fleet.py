@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.engine.exact import assert_exact
 from tests.engine.fleet import LOCAL, REMOTE, SITES, Fleet, apart, fleet_of
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import until
@@ -90,7 +91,7 @@ async def answered(fleet: Fleet, question: Question) -> dict[str, Any]:
     Headers tell the outcome when it is known by the first token; the record, which is complete, always does.
     """
     tokens, headers = await fleet.stream(question.prompt, len(question.alone))
-    assert tokens == question.alone
+    assert_exact(tokens, question.alone)
     return {**await fleet.decision(headers), "headers": headers}
 
 
@@ -250,7 +251,7 @@ async def during_an_answer(fleet: Fleet, ask: Questions, action: Callable[[str],
             engines.append((await answered(fleet, question))["decode"])
 
     tokens, _ = await fleet.stream(ask.running.prompt, RUNNING_TOKENS, meanwhile)
-    assert tokens == ask.running.alone
+    assert_exact(tokens, ask.running.alone)
     assert engines[0] not in engines[1:]
     return engines[0]
 
@@ -368,7 +369,7 @@ async def test_a_prefill_engine_that_dies_after_its_prefill_is_not_missed(fleet:
         fleet.kill((await fleet.running())["prefill"])
 
     tokens, headers = await fleet.stream([*prompt, first], MORE_TOKENS, die)
-    assert tokens == alone.tokens[1:]
+    assert_exact(tokens, alone.tokens[1:])
     assert (await fleet.decision(headers))["outcome"] == "remote"
     decision = await answered(fleet, ask.remote)
     assert decision["outcome"] == ("recomputed" if len(decision["tries"]) > 1 else "local")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.engine.exact import assert_equal_logprobs, assert_exact
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import DECODE, PREFILL, EnginePair, engine_pair, until
 
@@ -49,8 +50,8 @@ async def test_a_cache_larger_than_staging_arrives(pair: EnginePair) -> None:
     remote = await pair.remote([*prompt, alone.tokens[0]], ANSWER_TOKENS)
     assert remote.transfer["ok"], remote.transfer
     assert remote.transfer["cache_bytes"] > 8 * 1024 * 1024
-    assert remote.tokens == alone.tokens[1:]
-    assert remote.logprob_difference(alone.shifted()) == 0.0
+    assert_exact(remote.tokens, alone.tokens[1:])
+    assert_equal_logprobs(remote.logprob_difference(alone.shifted()))
 
 
 async def test_waiting_loads_never_block_local_requests(pair: EnginePair) -> None:
