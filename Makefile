@@ -40,7 +40,7 @@ check: lint unit
 
 # Engines take a core each, so their tests come one after the other, alone.
 test: lint
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not engine"
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not engine"
 	$(BIN)/pytest -m engine --durations=15
 
 # iperf3 and the libraries of RDMA come from the system: apt-get install iperf3 libibverbs1 librdmacm1 libnuma1
