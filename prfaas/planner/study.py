@@ -10,6 +10,8 @@ from prfaas.planner.workload import Slo, Workload
 
 UNLIMITED_BYTES_S = 1e15
 """8 Pbit/s: no fleet makes a thousandth of it."""
+WORTH_SHARE = 0.001
+"""Of Lambda_max: less than this is within what the steps of the search leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Study:
     def next_purchase(self) -> Purchase | None:
         """What brings the most; None when no single thing does, because several stages bind."""
         first = self.purchases[0]
-        return first if first.gain_requests_s > 1e-9 * self.plan.requests_s else None
+        return first if first.gain_requests_s > WORTH_SHARE * self.plan.requests_s else None
 
 
 def study(question: Question) -> Study:

@@ -41,13 +41,13 @@ def show(console: Console, scenario: Scenario, study: Study) -> None:
 
 def _stages(plan: Plan) -> Table:
     table = _table("Stages, when the fleet serves the most that it can")
-    for heading in ("stage", "Θ, requests/s", "of all requests", "busy"):
+    for heading in ("stage", "Θ, requests/s", "share", "busy"):
         table.add_column(heading, justify="left" if heading in ("stage", "busy") else "right")
     for stage in plan.stages:
         is_used = stage.share > 0
         filled = round(min(stage.utilisation, 1.0) * BAR_CELLS)
-        bar = Text("█" * filled + "·" * (BAR_CELLS - filled), style="red" if stage.utilisation >= 0.995 else "cyan")
-        bar.append(f" {stage.utilisation:4.0%}{' binds' if stage.name == plan.binding else ''}")
+        bar = Text("█" * filled + "·" * (BAR_CELLS - filled), style="red" if words.is_binding(stage) else "cyan")
+        bar.append(f" {stage.utilisation:4.0%}{' binds' if words.is_binding(stage) else ''}")
         rate = f"{stage.requests_s:.3g}" if is_used else "-"
         table.add_row(stage.name, rate, f"{stage.share:.0%}", bar if is_used else Text("not used", style="dim"))
     return table
@@ -66,7 +66,7 @@ def _comparison(study: Study) -> Table:
 
 def _purchases(study: Study) -> Table:
     table = _table("What one more of each thing would bring")
-    for heading in ("", "more requests/s", "then", "t", "remote / N_p / N_d", "binds"):
+    for heading in ("", "more requests/s", "then", "t, tokens", "engines", "binds"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in words.options(study):
         table.add_row(row.what, *row.figures)

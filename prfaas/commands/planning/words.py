@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from prfaas.commands.planning.scenario import GBIT_BYTES, Scenario
-from prfaas.planner.plan import Plan, Purchase
-from prfaas.planner.study import Study
+from prfaas.planner.plan import Plan, Purchase, Stage
+from prfaas.planner.study import WORTH_SHARE, Study
 
 ROOM_SHARE = 0.05
 """Less spare than this is none: the mean hides bursts."""
+
+BINDING_UTILISATION = 0.995
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,10 @@ class Row:
 
 
 def threshold(plan: Plan) -> str:
-    """Of a plan, in words where it is no number."""
+    """Of a plan, in tokens, and in words where it is no number."""
     if plan.threshold_tokens is None:
-        return "nothing remote"
-    return f"{plan.threshold_tokens:,} tokens" if plan.threshold_tokens else "0, all remote"
+        return "none remote"
+    return f"{plan.threshold_tokens:,}" if plan.threshold_tokens else "0, all remote"
 
 
 def verdict(study: Study) -> str:
@@ -39,10 +41,14 @@ def verdict(study: Study) -> str:
     return f"{where}; {division}: {plan.requests_s:.3g} requests/s at most, where {binding(plan)}."
 
 
+def is_binding(stage: Stage) -> bool:
+    """As busy as can be, within what the search's steps leave between two stages that bind together."""
+    return stage.share > 0 and stage.utilisation >= BINDING_UTILISATION
+
+
 def binding(plan: Plan) -> str:
-    """What binds: all stages that are as busy as the busiest, within half a percent."""
-    busy = [each.name for each in plan.stages if each.utilisation >= 0.995]
-    names = busy or [plan.binding]
+    """What binds, in words; often several stages do together, which is what the best threshold makes them do."""
+    names = [each.name for each in plan.stages if is_binding(each)]
     return f"{' and '.join(names)} {'bind' if len(names) > 1 else 'binds'}"
 
 
@@ -56,7 +62,7 @@ def bandwidth(scenario: Scenario, study: Study) -> str:
         return f"There is no link. With one, {_gbps(enough)} would be enough; more would serve no more requests."
     said = f"{_gbps(needed)} of {_gbps(there)} on average ({needed / there:.0%})"
     if enough > there * (1 + 1e-9):
-        return f"{said}; the link holds the fleet back: up to {_gbps(enough)} more bandwidth serves more requests."
+        return f"{said}; the link holds the fleet back: more of it serves more requests, until {_gbps(enough)}."
     return f"{said}; {_gbps(enough)} would be enough, before bursts."
 
 
@@ -84,7 +90,8 @@ def load(scenario: Scenario, study: Study) -> str | None:
 def workload(scenario: Scenario) -> str:
     """Lengths in a sentence."""
     asked, trace = scenario.question.workload, scenario.trace
-    said = f"{asked.lengths.mean_tokens:,.0f} uncached tokens a prompt on average, {asked.lengths.max_tokens:,.0f} at most; "
+    lengths = asked.lengths
+    said = f"{lengths.mean_tokens:,.0f} uncached tokens a prompt on average, {lengths.max_tokens:,.0f} at most; "
     said += f"{asked.output_tokens:,.4g} tokens an answer"
     if trace is not None:
         said += f"; prefix hits save {trace.hit_share:.0%} of {trace.inputs.mean_tokens:,.0f} tokens a prompt"
@@ -102,12 +109,12 @@ def comparison(study: Study) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     columns = fleets(study)
     plans = [plan for _, plan in columns]
     rows = (
-        Row("threshold t", tuple(threshold(each) for each in plans)),
-        Row("engines: remote / N_p / N_d", tuple(_division(each) for each in plans)),
+        Row("threshold t, tokens", tuple(threshold(each) for each in plans)),
+        Row("engines remote/N_p/N_d", tuple(_division(each) for each in plans)),
         Row("most requests/s, Λ_max", tuple(f"{each.requests_s:.3g}" for each in plans)),
         Row("of the plan's", tuple(f"{each.requests_s / study.plan.requests_s:.0%}" for each in plans)),
-        Row("first token, mean (prefill only)", tuple(f"{each.first_token_mean_s:.3g} s" for each in plans)),
-        Row("first token, P90 (prefill only)", tuple(f"{each.first_token_p90_s:.3g} s" for each in plans)),
+        Row("prefill, mean", tuple(f"{each.first_token_mean_s:.3g} s" for each in plans)),
+        Row("prefill, P90", tuple(f"{each.first_token_p90_s:.3g} s" for each in plans)),
         Row("across the link", tuple(_gbps(each.egress_bytes_s / GBIT_BYTES) for each in plans)),
         Row("binds", tuple(each.binding for each in plans)),
     )
@@ -120,17 +127,14 @@ def options(study: Study) -> tuple[Row, ...]:
 
 
 def _option(each: Purchase, now_requests_s: float) -> Row:
-    gain = (
-        f"{each.gain_requests_s:+.3g} ({each.gain_requests_s / now_requests_s:+.0%})"
-        if each.gain_requests_s
-        else "none"
-    )
+    is_worth = each.gain_requests_s > WORTH_SHARE * now_requests_s
+    gain = f"{each.gain_requests_s:+.3g} ({each.gain_requests_s / now_requests_s:+.0%})" if is_worth else "none"
     then = each.plan
     return Row(each.what, (gain, f"{then.requests_s:.3g}", threshold(then), _division(then), then.binding))
 
 
 def _division(plan: Plan) -> str:
-    return f"{plan.remote_engines} / {plan.prefill_engines} / {plan.decode_engines}"
+    return f"{plan.remote_engines}/{plan.prefill_engines}/{plan.decode_engines}"
 
 
 def _engines(count: int, where: str) -> str:
