@@ -69,12 +69,12 @@ def plan(
         print(json.dumps(PlanFile.model_json_schema(), indent=2))
         return
     options = {
-        "fleet.local.profile": _from_here(local_profile),
+        "fleet.local.profile": _profile_for(file, local_profile),
         "fleet.local.engines": local_engines,
-        "fleet.remote.profile": _from_here(remote_profile),
+        "fleet.remote.profile": _profile_for(file, remote_profile),
         "fleet.remote.engines": remote_engines,
         "link.bandwidth_gbps": bandwidth_gbps,
-        "workload.trace": str(trace.absolute()) if trace else None,
+        "workload.trace": _for(file, trace),
         "slo.token_ms": token_slo_ms,
         "slo.first_token_p90_s": first_token_p90_s,
         "averaging": averaging,
@@ -111,11 +111,17 @@ def _plan(path: Path | None, options: dict[str, Any], out: Path | None, as_json:
         Console(stderr=True, highlight=False).print(f"report: {report}", soft_wrap=True, markup=False)
 
 
-def _from_here(profile: str | None) -> str | None:
-    """A path on the command line begins where the program runs, and one in the file where the file is."""
+def _for(file: Path | None, path: str | Path | None) -> str | None:
+    """A path on the command line begins where the program runs; one in the file, where the file is."""
+    import os
+
+    return os.path.relpath(path, file.parent if file else None) if path else None
+
+
+def _profile_for(file: Path | None, profile: str | None) -> str | None:
     from prfaas.planner.built_in import built_in_profiles
 
-    return profile if profile is None or profile in built_in_profiles() else str(Path(profile).absolute())
+    return profile if profile in built_in_profiles() else _for(file, profile)
 
 
 def _require_matplotlib() -> None:

@@ -65,8 +65,8 @@ def _comparison(study: Study) -> Table:
 
 
 def _purchases(study: Study) -> Table:
-    table = _table("What one more of each thing would bring")
-    for heading in ("", "more requests/s", "then", "t, tokens", "engines", "binds"):
+    table = _table("What one more of each thing would bring, requests/s")
+    for heading in ("", "gain", "then", "t, tokens", "engines", "binds"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in words.options(study):
         table.add_row(row.what, *row.figures)

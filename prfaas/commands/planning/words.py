@@ -66,6 +66,14 @@ def bandwidth(scenario: Scenario, study: Study) -> str:
     return f"{said}; {_gbps(enough)} would be enough, before bursts."
 
 
+def link_tile(scenario: Scenario, study: Study) -> tuple[str, str]:
+    """The link in a figure and a remark."""
+    there = scenario.question.hardware.egress_bytes_s / GBIT_BYTES
+    if not there:
+        return "none", f"{_gbps(study.enough_egress_bytes_s / GBIT_BYTES)} would be enough"
+    return _gbps(study.plan.egress_bytes_s / GBIT_BYTES), f"of {_gbps(there)}"
+
+
 def purchase(study: Study) -> str:
     """What to buy next."""
     found = study.next_purchase
