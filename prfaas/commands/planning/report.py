@@ -4,7 +4,6 @@ import base64
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from prfaas import __version__
 from prfaas.commands.planning import words
@@ -69,7 +68,7 @@ def _facts(scenario: Scenario, study: Study) -> list[tuple[str, str]]:
 
 
 def _embedded(picture: Picture) -> dict[str, Any]:
-    """With both themes as data: base64 holds nothing that could end the attribute it is in."""
+    """With both themes as data."""
     return {
         "name": picture.name,
         "title": picture.title,
@@ -80,5 +79,5 @@ def _embedded(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _data(content: bytes) -> Markup:
-    return Markup("data:image/svg+xml;base64,") + Markup(base64.b64encode(content).decode())
+def _data(content: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"

@@ -66,7 +66,7 @@ def _comparison(study: Study) -> Table:
 
 def _purchases(study: Study) -> Table:
     table = _table("What one more of each thing would bring, requests/s")
-    for heading in ("", "gain", "then", "t, tokens", "engines", "binds"):
+    for heading in ("", "gain", "then", "t, tokens", "engines", "binds then"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in words.options(study):
         table.add_row(row.what, *row.figures)

@@ -48,8 +48,8 @@ def is_binding(stage: Stage) -> bool:
 
 def binding(plan: Plan) -> str:
     """What binds, in words; often several stages do together, which is what the best threshold makes them do."""
-    names = [each.name for each in plan.stages if is_binding(each)]
-    return f"{' and '.join(names)} {'bind' if len(names) > 1 else 'binds'}"
+    names = _binding(plan)
+    return f"{names} {'bind' if ' and ' in names else 'binds'}"
 
 
 def bandwidth(scenario: Scenario, study: Study) -> str:
@@ -118,13 +118,13 @@ def comparison(study: Study) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     plans = [plan for _, plan in columns]
     rows = (
         Row("threshold t, tokens", tuple(threshold(each) for each in plans)),
-        Row("engines remote/N_p/N_d", tuple(_division(each) for each in plans)),
-        Row("most requests/s, Λ_max", tuple(f"{each.requests_s:.3g}" for each in plans)),
+        Row("remote/prefill/decode", tuple(_division(each) for each in plans)),
+        Row("most requests/s", tuple(f"{each.requests_s:.3g}" for each in plans)),
         Row("of the plan's", tuple(f"{each.requests_s / study.plan.requests_s:.0%}" for each in plans)),
         Row("prefill, mean", tuple(f"{each.first_token_mean_s:.3g} s" for each in plans)),
         Row("prefill, P90", tuple(f"{each.first_token_p90_s:.3g} s" for each in plans)),
         Row("across the link", tuple(_gbps(each.egress_bytes_s / GBIT_BYTES) for each in plans)),
-        Row("binds", tuple(each.binding for each in plans)),
+        Row("binds", tuple(_binding(each) for each in plans)),
     )
     return tuple(name for name, _ in columns), rows
 
@@ -138,11 +138,15 @@ def _option(each: Purchase, now_requests_s: float) -> Row:
     is_worth = each.gain_requests_s > WORTH_SHARE * now_requests_s
     gain = f"{each.gain_requests_s:+.3g} ({each.gain_requests_s / now_requests_s:+.0%})" if is_worth else "none"
     then = each.plan
-    return Row(each.what, (gain, f"{then.requests_s:.3g}", threshold(then), _division(then), then.binding))
+    return Row(each.what, (gain, f"{then.requests_s:.3g}", threshold(then), _division(then), _binding(then)))
 
 
 def _division(plan: Plan) -> str:
     return f"{plan.remote_engines}/{plan.prefill_engines}/{plan.decode_engines}"
+
+
+def _binding(plan: Plan) -> str:
+    return " and ".join(each.name for each in plan.stages if is_binding(each))
 
 
 def _engines(count: int, where: str) -> str:

@@ -72,10 +72,10 @@ def _map(plan: Plan, grid: Grid) -> Picture:
     return Picture(
         "division",
         "Every threshold and division",
-        f"The star is the plan. The dotted line encloses 90 % of its requests and more, the solid one 95 %: those come with "
-        f"{engines} prefill engines and thresholds from {low:,.0f} to {high:,.0f} tokens, so this is how exactly both "
-        "have to be kept.",
-        f"Heat map of the most requests a second, by threshold and number of local prefill engines. The best cell has "
+        "The star is the plan. The dotted line encloses 90 % of its requests and more, the solid one 95 %: those "
+        f"come with {engines} prefill engines and thresholds from {low:,.0f} to {high:,.0f} tokens: as "
+        "exactly as that both have to be kept.",
+        "Heat map of the most requests a second, by threshold and number of local prefill engines. The best cell has "
         f"{plan.prefill_engines} prefill engines and {plan.requests_s:.3g} requests a second.",
         draw,
         5.0,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from prfaas.commands.planning.pictures.style import FLEET_DASHES, Picture, Theme, axes, legend
+from prfaas.commands.planning.pictures.style import FLEET_DASHES, Picture, Theme, axes
 from prfaas.commands.planning.words import fleets
 from prfaas.planner.first_token import prefill_seconds
 from prfaas.planner.study import Question, Study
@@ -45,7 +45,7 @@ def first_token(question: Question, study: Study) -> Picture:
         made.xaxis.set_minor_formatter(NullFormatter())
         made.yaxis.set_major_formatter(PercentFormatter(1.0))
         made.set_ylim(0, 1.02)
-        legend(made, loc="upper left")
+        made.legend(loc="center right")
 
     objective = f" The objective for nine in ten is {objective_s:g} s." if objective_s is not None else ""
     return Picture(

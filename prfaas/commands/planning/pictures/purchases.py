@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from prfaas.commands.planning.pictures.style import Picture, Theme, label, legend
+from prfaas.commands.planning.pictures.style import Picture, Theme, label
 from prfaas.commands.planning.scenario import GBIT_BYTES
 from prfaas.commands.planning.words import purchase
 from prfaas.planner.study import Question, Study
@@ -43,13 +43,12 @@ def more_of_each(question: Question, study: Study) -> Picture:
             made.set_ylim(0, top)
         figure.axes[0].set_ylabel("most requests/s, $Λ_{\\mathrm{max}}$")
         if figure.axes[0].get_legend_handles_labels()[0]:
-            legend(figure.axes[0], loc="lower right")
+            figure.axes[0].legend(loc="lower right")
 
     return Picture(
         "purchases",
         "What to buy next",
-        f"{purchase(study)} Each panel changes one thing and plans anew, the others being as they are; the red dot is "
-        "now.",
+        f"{purchase(study)} Each panel changes one thing and plans anew, the others being as they are; the dot is now.",
         f"Line charts of the most requests a second. {_in_words(panels)}",
         draw,
         4.2,

@@ -42,7 +42,7 @@ def utilisation(_: Question, study: Study) -> Picture:
     return Picture(
         "utilisation",
         "How busy each stage is",
-        f"At Λ_max, where {binding(plan)}: what is far from 100 % is larger than it needs to be.",
+        f"At the most requests/s, where {binding(plan)}: what is far from 100 % is larger than it needs to be.",
         f"Bar chart of utilisation: {busy}.",
         draw,
         0.7 + 0.6 * len(stages),

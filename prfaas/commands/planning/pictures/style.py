@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -100,11 +101,6 @@ def label(made: Axes, theme: Theme, x: str, y: str) -> None:
     made.spines[["top", "right"]].set_visible(False)
 
 
-def legend(made: Axes, **where: object) -> None:
-    """Without a frame."""
-    made.legend(frameon=False, **where)
-
-
 def _drawn(picture: Picture, theme: Theme, kind: str) -> bytes:
     sink = io.BytesIO()
     with mpl.rc_context(_settings(theme)), warnings.catch_warnings():
@@ -120,7 +116,7 @@ def _drawn(picture: Picture, theme: Theme, kind: str) -> bytes:
     return sink.getvalue()
 
 
-def _settings(theme: Theme) -> dict[str, object]:
+def _settings(theme: Theme) -> dict[Any, object]:
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), theme.ink)
     ground = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.ground)
     return {
@@ -130,6 +126,7 @@ def _settings(theme: Theme) -> dict[str, object]:
         "font.size": 11,
         "axes.titlesize": 11.5,
         "axes.linewidth": 0.8,
+        "legend.frameon": False,
         "lines.linewidth": 2.2,
         "svg.fonttype": "path",
         "svg.hashsalt": "prfaas",

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from prfaas.commands.planning.pictures.style import DASHES, Picture, Theme, axes, legend
+from prfaas.commands.planning.pictures.style import DASHES, Picture, Theme, axes
 from prfaas.planner.curve import FloatArray
 from prfaas.planner.plan import StageName
 from prfaas.planner.study import Question, Study
@@ -51,7 +51,7 @@ def by_threshold(question: Question, study: Study) -> Picture:
         made.set_xlim(0, limits.thresholds_tokens[-1])
         made.set_ylim(0, top)
         made.xaxis.set_major_formatter(EngFormatter(sep=""))
-        legend(made, loc="upper right", ncols=2)
+        made.legend(loc="upper right", ncols=2)
 
     return Picture(
         "threshold",
