@@ -115,7 +115,9 @@ def _for(file: Path | None, path: str | Path | None) -> str | None:
     """A path on the command line begins where the program runs; one in the file, where the file is."""
     import os
 
-    return os.path.relpath(path, file.parent if file else None) if path else None
+    if path is None or Path(path).is_absolute():
+        return str(path) if path else None
+    return os.path.relpath(path, file.parent if file else None)
 
 
 def _profile_for(file: Path | None, profile: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Profiles that come with the package: the paper's."""
 
+import os
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def find_profile(name: str, folder: Path | None = None) -> EngineProfile:
     if name in built_in_profiles():
         with as_file(_DATA / f"{name}.yaml") as path:
             return load_profile(path)
-    path = (folder or Path()) / name
+    path = Path(os.path.normpath((folder or Path()) / name))
     if not path.exists():
         raise ConfigError(
-            f"{name}: no such file, and no built-in profile of that name: there are {', '.join(built_in_profiles())}"
+            f"{path}: no such file, and no built-in profile of that name: there are {', '.join(built_in_profiles())}"
         )
     return load_profile(path)

@@ -30,6 +30,8 @@ class Limits:
     local_prefill: FloatArray
     local_decode: FloatArray
     served: FloatArray
+    is_allowed: npt.NDArray[np.bool_]
+    """By the objective for the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ def limits_by_threshold(question: Question, prefill_engines: int) -> Limits:
         np.asarray(limit_requests_s(grid.local_prefill[:, 0], 1.0 - share)),
         np.full_like(share, grid.local_decode[0]),
         grid.served[:, 0],
+        grid.is_allowed(question.slo),
     )
 
 

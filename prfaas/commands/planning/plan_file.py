@@ -24,6 +24,7 @@ OPTIONS = {
     "averaging": "--averaging",
 }
 """Key of the file -> the option that overrides it."""
+REQUIRED = ("fleet.local.profile", "fleet.local.engines", "workload.trace", "slo.token_ms")
 MAX_GBPS = 1e6
 """A petabit a second; a larger figure is in bits."""
 SLOWEST_GBPS = 1e-3
@@ -162,7 +163,8 @@ def parse_plan_file(tree: Mapping[str, Any]) -> PlanFile:
 def _with_option(line: str) -> str:
     """A key that is missing may also be given as an option."""
     path, _, problem = line.partition(": ")
-    missing = [option for key, option in OPTIONS.items() if key == path or key.startswith(f"{path}.")]
+    keys = [key for key in REQUIRED if key == path or key.startswith(f"{path}.")]
+    missing = [OPTIONS[key] for key in keys] or [OPTIONS[path]] if path in OPTIONS or keys else []
     return (
         f"{line}: give it in the file or with {' and '.join(missing)}" if problem == "is missing" and missing else line
     )

@@ -1,6 +1,7 @@
 """From the file to what the planner is asked; profiles and the trace are read here."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ def _workload(section: WorkloadSection, folder: Path) -> tuple[Workload, TraceSu
         lengths = LogNormalLengths(given.mu, given.sigma, given.min_tokens, given.max_tokens)
         return Workload(lengths, section.output_tokens), None
     assert section.trace is not None
-    trace = summarise_file(folder / section.trace, section.block_tokens, section.prefix_cache_blocks)
+    trace = summarise_file(
+        Path(os.path.normpath(folder / section.trace)), section.block_tokens, section.prefix_cache_blocks
+    )
     return Workload(trace.uncached, section.output_tokens or trace.output_tokens), trace
 
 

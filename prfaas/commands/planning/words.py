@@ -146,7 +146,8 @@ def _division(plan: Plan) -> str:
 
 
 def _binding(plan: Plan) -> str:
-    return " and ".join(each.name for each in plan.stages if is_binding(each))
+    *others, last = [each.name for each in plan.stages if is_binding(each)]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _engines(count: int, where: str) -> str:

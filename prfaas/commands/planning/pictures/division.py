@@ -1,6 +1,7 @@
 """Lambda_max over all thresholds and divisions: how sharp the optimum is."""
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -21,19 +22,21 @@ def by_division(question: Question, study: Study) -> Picture:
     plan = study.plan
     grid = grid_by_division(question, plan.prefill_engines)
     if len(grid.thresholds_tokens) > 1:
-        return _map(plan, grid)
+        return _map(plan, grid, grid.is_allowed(question.slo))
     return _line(plan, grid)
 
 
-def _map(plan: Plan, grid: Grid) -> Picture:
+def _map(plan: Plan, grid: Grid, is_allowed: npt.NDArray[np.bool_]) -> Picture:
     step = -(-len(grid.thresholds_tokens) // MAX_COLUMNS)
-    thresholds, served = grid.thresholds_tokens[::step], grid.served[::step].T
+    thresholds = grid.thresholds_tokens[::step]
+    served = np.where(is_allowed[:, None], grid.served, np.nan)[::step].T
     best = grid.thresholds_tokens[-1] if plan.threshold_tokens is None else float(plan.threshold_tokens)
-    close = grid.served >= CLOSE[1] * plan.requests_s
-    rows, columns = np.nonzero(close)
+    rows, columns = np.nonzero((grid.served >= CLOSE[1] * plan.requests_s) & is_allowed[:, None])
     low, high = grid.thresholds_tokens[rows.min()], grid.thresholds_tokens[rows.max()]
     fewest, most = grid.prefill_engines[columns.min()], grid.prefill_engines[columns.max()]
     engines = f"{fewest:.0f}" if fewest == most else f"{fewest:.0f} to {most:.0f}"
+
+    masked = "" if is_allowed.all() else " Thresholds without a colour miss the objective for the first token."
 
     def draw(figure: Figure, theme: Theme) -> None:
         made = axes(figure, theme, "threshold t, uncached tokens", "local engines that prefill, $N_p$")
@@ -74,7 +77,7 @@ def _map(plan: Plan, grid: Grid) -> Picture:
         "Every threshold and division",
         "The star is the plan. The dotted line encloses 90 % of its requests and more, the solid one 95 %: those "
         f"come with {engines} prefill engines and thresholds from {low:,.0f} to {high:,.0f} tokens: as "
-        "exactly as that both have to be kept.",
+        f"exactly as that both have to be kept.{masked}",
         "Heat map of the most requests a second, by threshold and number of local prefill engines. The best cell has "
         f"{plan.prefill_engines} prefill engines and {plan.requests_s:.3g} requests a second.",
         draw,

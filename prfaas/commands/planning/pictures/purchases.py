@@ -60,13 +60,14 @@ def _draw(made: Axes, theme: Theme, panel: _Panel, now_requests_s: float, object
     label(made, theme, panel.what, "")
     made.plot(amounts, served, "-", color=theme.fleets["plan"])
     made.axhline(now_requests_s, color=theme.ink, linewidth=0.8, linestyle=":")
-    made.plot([panel.now / panel.unit], [now_requests_s], "o", color=theme.accent, markersize=9, zorder=5)
+    made.plot(
+        [panel.now / panel.unit], [now_requests_s], "o", color=theme.accent, markersize=9, zorder=5, clip_on=False
+    )
     made.set_xlim(0, amounts[-1])
     is_missed = [objective_s is not None and each.first_token_p90_s > objective_s for each in panel.line.plans]
     if any(is_missed):
-        made.plot(
-            amounts[is_missed], served[is_missed], "x", color=theme.accent, markersize=7, label="misses the objective"
-        )
+        missed = made.plot(amounts[is_missed], served[is_missed], "x", color=theme.accent, markersize=7, clip_on=False)
+        missed[0].set_label("misses the objective")
     if panel.unit == 1.0:
         made.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 

@@ -34,6 +34,19 @@ def by_threshold(question: Question, study: Study) -> Picture:
             said = name if np.nanmin(shown) < top else f"{name} (above)"
             made.plot(limits.thresholds_tokens, shown, label=said, color=theme.stages[name], linestyle=DASHES[name])
         made.fill_between(limits.thresholds_tokens, 0, limits.served, color=theme.faint, alpha=0.45, linewidth=0)
+        if not limits.is_allowed.all():
+            made.fill_between(
+                limits.thresholds_tokens,
+                0,
+                top,
+                where=(~limits.is_allowed).tolist(),
+                facecolor="none",
+                edgecolor=theme.ink,
+                alpha=0.3,
+                hatch="//",
+                linewidth=0,
+                label="misses the objective",
+            )
         made.axvline(best, color=theme.accent, linewidth=1.2)
         made.plot([best], [plan.requests_s], "o", color=theme.accent, markersize=8, zorder=5)
         is_left = best > limits.thresholds_tokens[-1] * 0.6
