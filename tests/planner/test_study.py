@@ -41,16 +41,12 @@ def test_what_cannot_be_is_left_out() -> None:
     assert study(Question(replace(cases.hardware(), remote=None, remote_engines=0), cases.workload(), SLO)).plan
 
 
-def test_what_does_not_bind_alone_brings_nothing() -> None:
-    """All remote, the link (13 MB/s of 3.25 MB) and both decode engines (2 each) stop at 4: only a local engine helps."""
+def test_where_two_stages_bind_no_single_thing_brings_more() -> None:
+    """All remote, the link stops at 13 / 3.25 = 4 requests/s, and so do both decode engines with 2 each."""
     found = study(Question(cases.hardware(egress_bytes_s=13e6, remote_engines=2), cases.workload(250), SLO))
     assert found.plan.requests_s == pytest.approx(4.0)
-    assert [(each.what, each.gain_requests_s > 0) for each in found.purchases] == [
-        ("1 more local engine", True),
-        ("1 more remote engine", False),
-        ("10 Gbit/s more egress", False),
-    ]
-    assert replace(found, purchases=found.purchases[1:]).next_purchase is None
+    assert len(found.purchases) == 3
+    assert found.next_purchase is None
 
 
 @several
