@@ -59,7 +59,7 @@ def plan(
 
     Example: prfaas plan deploy/plan/case_study.yaml --out report
 
-    Options go before what FILE says, and may take its place.
+    Options take the place of what FILE says; with enough of them no FILE is needed.
     """
     import json
 
@@ -74,7 +74,7 @@ def plan(
         "fleet.remote.profile": _profile_for(file, remote_profile),
         "fleet.remote.engines": remote_engines,
         "link.bandwidth_gbps": bandwidth_gbps,
-        "workload.trace": _for(file, trace),
+        "workload.trace": _from_file(file, trace),
         "slo.token_ms": token_slo_ms,
         "slo.first_token_p90_s": first_token_p90_s,
         "averaging": averaging,
@@ -111,8 +111,8 @@ def _plan(path: Path | None, options: dict[str, Any], out: Path | None, as_json:
         Console(stderr=True, highlight=False).print(f"report: {report}", soft_wrap=True, markup=False)
 
 
-def _for(file: Path | None, path: str | Path | None) -> str | None:
-    """A path on the command line begins where the program runs; one in the file, where the file is."""
+def _from_file(file: Path | None, path: str | Path | None) -> str | None:
+    """A path on the command line begins where the program runs; as it would stand in the file, it begins there."""
     import os
 
     if path is None or Path(path).is_absolute():
@@ -123,7 +123,7 @@ def _for(file: Path | None, path: str | Path | None) -> str | None:
 def _profile_for(file: Path | None, profile: str | None) -> str | None:
     from prfaas.planner.built_in import built_in_profiles
 
-    return profile if profile in built_in_profiles() else _for(file, profile)
+    return profile if profile in built_in_profiles() else _from_file(file, profile)
 
 
 def _require_matplotlib() -> None:

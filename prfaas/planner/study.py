@@ -37,7 +37,8 @@ class Study:
         all_local: the same local engines without the remote site; None where one engine is all there is.
         all_remote: every prefill remote; None where nothing can go there.
         purchases: what one more of each thing brings, the most first.
-        enough_egress_bytes_s: bandwidth beyond which more serves no more requests; 0 without a remote engine.
+        enough_egress_bytes_s: bandwidth with which the link holds nothing back; 0 where even the widest would carry
+            nothing.
     """
 
     plan: Plan
@@ -62,10 +63,12 @@ def study(question: Question) -> Study:
     hardware, workload, slo, averaging = question.hardware, question.workload, question.slo, question.averaging
     found = question.best()
     unlimited = question.best(replace(hardware, egress_bytes_s=UNLIMITED_BYTES_S))
+    # Where the link does not bind, plans that serve the same may send more: what this one sends is enough.
+    is_held_back = unlimited.requests_s > found.requests_s * (1 + 1e-9)
     return Study(
         found,
         all_local(hardware, workload, slo, averaging=averaging) if hardware.local_engines > 1 else None,
         all_remote(hardware, workload, slo, averaging=averaging) if hardware.has_remote else None,
         purchases(hardware, workload, slo, averaging=averaging),
-        unlimited.egress_bytes_s,
+        (unlimited if is_held_back else found).egress_bytes_s,
     )

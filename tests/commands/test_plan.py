@@ -71,7 +71,7 @@ def test_the_table_says_all_of_it(run: Run, capsys: Capture, tmp_path: Path) -> 
         "all remote",
         "0.08 Gbit/s of 1 Gbit/s on average (8%)",
         "1 more remote engine",
-        "41 requests came at 4.1 a second on average, 100% of what this fleet serves at most: it is too small",
+        "41 requests came at 4.1 a second on average, 100% of what this fleet serves at most: there is no room",
     ):
         assert said in out
 
@@ -276,3 +276,21 @@ def test_a_folder_that_cannot_be_written_is_told(run: Run, capsys: Capture, tmp_
     file = plans.folder(tmp_path)
     assert run("plan", file, "--out", file) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_fleet_that_is_too_small_is_said_to_be(run: Run, capsys: Capture, tmp_path: Path) -> None:
+    """Eight requests a second come, and four are served."""
+    file = plans.folder(tmp_path)
+    (tmp_path / "trace.jsonl").write_bytes(b"".join(plans.lines(41, every_ms=125)))
+    assert run("plan", file) == 0
+    assert "it is too small, and queues grow without end" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_remote_engine_no_link_is_recommended(run: Run, capsys: Capture, tmp_path: Path) -> None:
+    """There is a profile, so an engine could be bought; bandwidth alone brings nothing."""
+    fleet = plans.tree()["fleet"]
+    fleet["remote"]["engines"] = 0
+    assert run("plan", plans.folder(tmp_path, fleet=fleet)) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "No remote engine, so nothing crosses a link." in out
+    assert "buy next 1 more remote engine" in out

@@ -68,6 +68,8 @@ def test_enough_bandwidth_is_enough(hardware: Hardware, workload: Workload) -> N
     enough = max(found.enough_egress_bytes_s, 125_000.0)
     most = plan(replace(hardware, egress_bytes_s=1e15), workload, SLO).requests_s
     assert plan(replace(hardware, egress_bytes_s=enough), workload, SLO).requests_s == pytest.approx(most)
+    is_held_back = found.enough_egress_bytes_s > hardware.egress_bytes_s * (1 + 1e-9)
+    assert not is_held_back or found.plan.requests_s < most
 
 
 def test_limits_meet_at_the_best_threshold() -> None:

@@ -8,8 +8,8 @@ from prfaas.planner.study import WORTH_SHARE, Study
 
 ROOM_SHARE = 0.05
 """Less spare than this is none: the mean hides bursts."""
-
 BINDING_UTILISATION = 0.995
+"""A step of the search leaves less than the rest between stages that bind together; see decision 087."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def verdict(study: Study) -> str:
 
 
 def is_binding(stage: Stage) -> bool:
-    """As busy as can be, within what the search's steps leave between two stages that bind together."""
+    """As busy as can be."""
     return stage.share > 0 and stage.utilisation >= BINDING_UTILISATION
 
 
@@ -58,6 +58,8 @@ def bandwidth(scenario: Scenario, study: Study) -> str:
     needed, enough = study.plan.egress_bytes_s / GBIT_BYTES, study.enough_egress_bytes_s / GBIT_BYTES
     if not scenario.question.hardware.remote_engines:
         return "No remote engine, so nothing crosses a link."
+    if not there and not enough:
+        return "There is no link, and one would serve no more requests."
     if not there:
         return f"There is no link. With one, {_gbps(enough)} would be enough; more would serve no more requests."
     said = f"{_gbps(needed)} of {_gbps(there)} on average ({needed / there:.0%})"
@@ -70,7 +72,7 @@ def link_tile(scenario: Scenario, study: Study) -> tuple[str, str]:
     """The link in a figure and a remark."""
     there = scenario.question.hardware.egress_bytes_s / GBIT_BYTES
     if not there:
-        return "none", f"{_gbps(study.enough_egress_bytes_s / GBIT_BYTES)} would be enough"
+        return "none", "nothing crosses"
     return _gbps(study.plan.egress_bytes_s / GBIT_BYTES), f"of {_gbps(there)}"
 
 
@@ -89,10 +91,13 @@ def load(scenario: Scenario, study: Study) -> str | None:
     if trace is None or not trace.requests_s:
         return None
     share = trace.requests_s / study.plan.requests_s
-    rate = f"The trace's {trace.requests:,} requests came at {trace.requests_s:.3g} a second on average"
+    rate = f"The trace's {trace.requests:,} requests came at {trace.requests_s:.3g} a second on average, "
+    rate += f"{share:.0%} of what this fleet serves at most"
+    if share > 1:
+        return f"{rate}: it is too small, and queues grow without end."
     if share > 1 - ROOM_SHARE:
-        return f"{rate}, {share:.0%} of what this fleet serves at most: it is too small, and queues grow without end."
-    return f"{rate}, {share:.0%} of what this fleet serves at most; bursts and queues come out of the rest."
+        return f"{rate}: there is no room for bursts."
+    return f"{rate}; bursts and queues come out of the rest."
 
 
 def workload(scenario: Scenario) -> str:
@@ -146,7 +151,7 @@ def _division(plan: Plan) -> str:
 
 
 def _binding(plan: Plan) -> str:
-    *others, last = [each.name for each in plan.stages if is_binding(each)]
+    *others, last = [each.name for each in plan.stages if is_binding(each)] or [plan.binding]
     return f"{', '.join(others)} and {last}" if others else last
 
 
