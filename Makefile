@@ -5,7 +5,7 @@
 EXTRAS ?= cpu,demo,dev
 BIN := .venv/bin
 
-.PHONY: help setup demo up check lint unit test proto peers peers-gateway
+.PHONY: help setup demo up check lint unit test proto pictures peers peers-gateway
 
 help:
 	@echo "make demo    a remote prefill on this machine, start to end, without a GPU"
@@ -16,6 +16,7 @@ help:
 	@echo "make peers   what benchmarks compare with, in .venv-peers"
 	@echo "make peers-gateway  the gateways that benchmarks compare with, in .venv-peers-gateway"
 	@echo "make proto   generate the protobuf code again"
+	@echo "make pictures TRACE=conversation_trace.jsonl  those of docs/planning.md"
 
 setup:
 	@python3 scripts/setup_venv.py --extras $(EXTRAS)
@@ -54,3 +55,11 @@ peers-gateway:
 
 proto: setup
 	$(BIN)/python -m prfaas.wire.generate
+
+# TRACE: conversation_trace.jsonl of Mooncake's FAST '25 release
+pictures: setup
+	$(BIN)/prfaas plan deploy/plan/case_study.yaml --out build/case_study
+	$(BIN)/prfaas plan deploy/plan/mooncake.yaml --trace $(TRACE) --out build/mooncake
+	mkdir -p docs/pictures
+	for name in threshold division first_token; do cp build/case_study/$$name.png docs/pictures/case_study-$$name.png; done
+	for name in utilisation threshold purchases; do cp build/mooncake/$$name.png docs/pictures/mooncake-$$name.png; done

@@ -135,8 +135,8 @@ def test_every_library_is_a_declared_dependency() -> None:
     """What the base install imports, the base install brings: nothing is there only because vLLM pulls it in."""
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {_requirement_name(text) for text in project["dependencies"]}
-    # Of the extras demo, dev and certs; their users say so when they are missing.
-    optional = {"openai", "grpc_tools", "cryptography"}
+    # Of the extras demo, dev, certs and plan; their users say so when they are missing.
+    optional = {"openai", "grpc_tools", "cryptography", "matplotlib"}
     optional |= {"pydantic_core"}  # pydantic's own half, pinned by it
     optional |= {"zmq"}  # the mover's, which runs beside vLLM alone and reads vLLM's own sockets with it
     providers = importlib.metadata.packages_distributions()

@@ -20,6 +20,17 @@ def load_config(path: str | Path, env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: one line for each problem: key path, value, reason.
     """
+    tree = read_tree(path, "model, gateway, sites and engines")
+    _override(tree, env)
+    return parse_config(tree)
+
+
+def read_tree(path: str | Path, expected: str) -> dict[str, Any]:
+    """The sections of a YAML file, unchecked; ``expected`` names some of them, for whoever gave another file.
+
+    Raises:
+        ConfigError: a file that cannot be read, is not YAML, has a key twice or no sections.
+    """
     try:
         tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -27,9 +38,8 @@ def load_config(path: str | Path, env: Mapping[str, str]) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections such as model, gateway, sites and engines")
-    _override(tree, env)
-    return parse_config(tree)
+        raise ConfigError(f"{path}: expected sections such as {expected}")
+    return tree
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from prfaas.config.access import access_problems
@@ -16,8 +17,11 @@ SECRETS = frozenset({"keys", "cache_secret"})
 """Keys of the file whose values are never shown."""
 
 
-def describe(error: ErrorDetails) -> str:
-    """One line for one validation error: key path, value, reason, and the nearest known key if it is unknown."""
+def describe(error: ErrorDetails, file: type[BaseModel] = Config) -> str:
+    """One line for one validation error: key path, value, reason, and the nearest known key if it is unknown.
+
+    ``file`` is what the file as a whole should have been.
+    """
     location = error["loc"]
     path = ".".join(str(key) for key in location if key != "[key]")
     if SECRETS & {*location}:
@@ -25,7 +29,7 @@ def describe(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{path}: is missing"
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_suggestion(str(location[-1]), _known_keys(location[:-1]))}"
+        return f"{path}: unknown key{_suggestion(str(location[-1]), _known_keys(location[:-1], file))}"
     return f"{path}: {shown(error['input'])}: {_reason(error)}"
 
 
@@ -33,12 +37,13 @@ def _reason(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ")
 
 
-def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    schema = Config.model_json_schema()
+def _known_keys(location: tuple[str | int, ...], file: type[BaseModel]) -> list[str]:
+    schema = file.model_json_schema()
     node: Any = schema
     for key in location:
         named = (*node.get("patternProperties", {}).values(), node.get("additionalProperties"), node.get("items"))
         node = node.get("properties", {}).get(key) or next(filter(None, named), {})
+        node = next((choice for choice in node.get("anyOf", ()) if "$ref" in choice), node)
         if reference := node.get("$ref"):
             node = schema["$defs"][reference.rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))

@@ -2,8 +2,7 @@
 
 import math
 
-import numpy as np
-
+from prfaas.planner.first_token import prefill_seconds
 from prfaas.planner.grid import Grid
 from prfaas.planner.hardware import Hardware
 from prfaas.planner.plan import Plan, Stage, StageName
@@ -16,7 +15,8 @@ def explained(grid: Grid, row: int, column: int, slo: Slo) -> Plan:
     hardware, split, served = grid.hardware, grid.split, float(grid.served[row, column])
     share, prefill_engines = float(split.long_share[row]), int(grid.prefill_engines[column])
     threshold = float(grid.thresholds_tokens[row]) if share > 0 else math.inf
-    mean_s, p90_s = _first_token(grid, threshold)
+    first_token = prefill_seconds(hardware, grid.workload, threshold)
+    p90_s = first_token.quantile_s(0.9)
     cache_bytes = float(grid.long_cache_bytes[row]) if share > 0 and hardware.remote else 0.0
     return Plan(
         None if math.isinf(threshold) else int(threshold),
@@ -29,7 +29,7 @@ def explained(grid: Grid, row: int, column: int, slo: Slo) -> Plan:
         float(split.short_tokens[row]),
         served * share * cache_bytes,
         grid.decode,
-        mean_s,
+        first_token.mean_s,
         p90_s,
         _reasons(hardware, share, p90_s, slo),
         _caveats(hardware),
@@ -49,19 +49,6 @@ def _stages(grid: Grid, row: int, column: int, served: float) -> tuple[Stage, ..
         limit = float(limit_requests_s(rate, part))
         stages.append(Stage(name, rate, part, served / limit if limit > 0 else 1.0))
     return tuple(stages)
-
-
-def _first_token(grid: Grid, threshold_tokens: float) -> tuple[float, float]:
-    """Mean and 90th percentile of the prefill's seconds, each request where the threshold sends it."""
-    atoms, hardware = grid.workload.lengths.atoms, grid.hardware
-    is_remote = atoms.tokens > threshold_tokens
-    seconds = np.empty_like(atoms.tokens)
-    seconds[~is_remote] = hardware.local.prefill.at(atoms.tokens[~is_remote])
-    if hardware.remote is not None:
-        seconds[is_remote] = hardware.remote.prefill.at(atoms.tokens[is_remote])
-    order = np.argsort(seconds, kind="stable")
-    at = int(np.searchsorted(np.cumsum(atoms.weights[order]), 0.9 - 1e-9))
-    return float(seconds @ atoms.weights), float(seconds[order[min(at, len(order) - 1)]])
 
 
 def _reasons(hardware: Hardware, share: float, p90_s: float, slo: Slo) -> tuple[str, ...]:

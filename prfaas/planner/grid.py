@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from prfaas.planner import throughput
 from prfaas.planner.curve import Curve, FloatArray
@@ -109,15 +110,19 @@ class Grid:
         at = np.searchsorted(atoms.tokens, self.thresholds_tokens, side="right")
         return np.concatenate([[0.0], np.cumsum(local_in_time)])[at] + _tails(remote_in_time)[at]
 
+    def is_allowed(self, slo: Slo) -> npt.NDArray[np.bool_]:
+        """Thresholds that keep the objective for the first token; all of them where none does, or there is none."""
+        if slo.first_token_p90_s is None:
+            return np.ones(len(self.thresholds_tokens), np.bool_)
+        is_kept = self.in_time_share(slo.first_token_p90_s) >= 0.9 - 1e-9
+        return is_kept if is_kept.any() else ~is_kept
+
     def best(self, slo: Slo) -> tuple[int, int]:
         """The pair that serves the most; among equals the one with the most prefill to spare, which is equation 7's.
 
         With an objective for the first token only thresholds that keep it, unless none does.
         """
-        served = self.served
-        if slo.first_token_p90_s is not None:
-            is_kept = self.in_time_share(slo.first_token_p90_s) >= 0.9 - 1e-9
-            served = np.where(is_kept[:, None], served, 0.0) if is_kept.any() else served
+        served = np.where(self.is_allowed(slo)[:, None], self.served, 0.0)
         is_best = served >= served.max() * (1 - 1e-12)
         at = int(np.argmax(np.where(is_best, self.prefill_limit, -1.0)))
         first, second = np.unravel_index(at, served.shape)

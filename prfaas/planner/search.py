@@ -40,12 +40,12 @@ def plan(
         ConfigError: an objective that no batch keeps, prompts beyond the profile, or local engines too few to both
             prefill and decode.
     """
-    thresholds = _thresholds(hardware, workload)
+    thresholds = thresholds_tokens(hardware, workload)
     low, high = (0, hardware.local_engines - 1) if prefill_engines is None else (prefill_engines, prefill_engines)
     step = 0
     while step != 1:
         step = -(-(high - low + 1) * len(thresholds) // MAX_CELLS)
-        grid = _grid(hardware, workload, slo, thresholds, np.arange(low, high + 1, step), averaging)
+        grid = grid_of(hardware, workload, slo, thresholds, np.arange(low, high + 1, step), averaging)
         row, column = grid.best(slo)
         # A summit that lies elsewhere, between two coarse divisions, is higher by less than a step of engines.
         low, high = max(low, low + (column - 1) * step), min(high, low + (column + 1) * step)
@@ -72,7 +72,7 @@ def evaluate(
     """
     longest = workload.lengths.max_tokens
     thresholds = np.array([longest if threshold_tokens is None else float(threshold_tokens)])
-    return explained(_grid(hardware, workload, slo, thresholds, [prefill_engines], averaging), 0, 0, slo)
+    return explained(grid_of(hardware, workload, slo, thresholds, [prefill_engines], averaging), 0, 0, slo)
 
 
 def all_local(hardware: Hardware, workload: Workload, slo: Slo, *, averaging: Averaging = "mean_length") -> Plan:
@@ -109,15 +109,16 @@ def threshold_step_tokens(longest_tokens: float) -> int:
     return int(max(step * power for step in (1, 2, 5) if step * power <= rough))
 
 
-def _thresholds(hardware: Hardware, workload: Workload) -> FloatArray:
-    """Ascending; the first sends everything, the last nothing."""
+def thresholds_tokens(hardware: Hardware, workload: Workload) -> FloatArray:
+    """Those that are searched, ascending; the first sends everything, the last nothing, and is the only one without a
+    remote site."""
     longest = workload.lengths.max_tokens
     if not hardware.has_remote:
         return np.array([longest])
     return np.append(np.arange(0, longest, threshold_step_tokens(longest), dtype=np.float64), longest)
 
 
-def _grid(
+def grid_of(
     hardware: Hardware,
     workload: Workload,
     slo: Slo,
@@ -125,6 +126,7 @@ def _grid(
     prefill_engines: Sequence[int] | npt.NDArray[np.int_],
     averaging: Averaging,
 ) -> Grid:
+    """The model at these thresholds with these numbers of local prefill engines, both ascending."""
     if prefill_engines[0] < 0 or prefill_engines[-1] > hardware.local_engines:
         raise ConfigError(f"prefill_engines: {prefill_engines[0]}: there are {hardware.local_engines} local engines")
     assert hardware.local.decode is not None

@@ -6,7 +6,7 @@ Timestamps are in milliseconds and never fall; ``hash_ids`` has an id for each s
 ids are equal content with equal content before it. Lines are read one at a time: a trace may be longer than the memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,9 @@ MAX_PROMPT_TOKENS = 2_000_000
 """Twice the longest context that is served; counts by length stay within a hundred MB."""
 MAX_LINE_BYTES = 4 << 20
 """Two million tokens in blocks of 16, ten digits an id, need a third of it."""
+
+TOLD_BYTES = 1 << 20
+"""Thousands of lines: telling of progress costs nothing beside reading them."""
 
 
 class TraceRequest(
@@ -52,8 +55,13 @@ class TraceRequest(
         return self.at_ms / 1000
 
 
-def read_trace(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Iterator[TraceRequest]:
+def read_trace(
+    path: str | Path, *, block_tokens: int = BLOCK_TOKENS, on_bytes: Callable[[int], None] | None = None
+) -> Iterator[TraceRequest]:
     """The requests of a file, in its order.
+
+    Args:
+        on_bytes: told how many bytes of the file were read since it was told last, for progress.
 
     Raises:
         ConfigError: a file that cannot be read or is empty, or a line that is wrong, which is named. Lines are read on
@@ -62,6 +70,7 @@ def read_trace(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Iterato
     try:
         with Path(path).open("rb") as file:
             lines = iter(lambda: file.readline(MAX_LINE_BYTES + 1), b"")
+            lines = _told(lines, on_bytes) if on_bytes else lines
             yield from parse_trace(lines, name=str(path), block_tokens=block_tokens)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -88,6 +97,18 @@ def parse_trace(
         yield request
     if is_empty:
         raise ConfigError(f"{name}: no request in {number} lines: expected a JSON object a line")
+
+
+def _told(lines: Iterable[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """The lines, and every megabyte or so, and at the end, how much of them there was."""
+    count = 0
+    for line in lines:
+        count += len(line)
+        if count >= TOLD_BYTES:
+            on_bytes(count)
+            count = 0
+        yield line
+    on_bytes(count)
 
 
 def _problem(request: TraceRequest, last_ms: float, block_tokens: int) -> str | None:

@@ -105,3 +105,14 @@ def test_memory_does_not_grow_with_the_trace() -> None:
 
     peak_bytes(200)
     assert peak_bytes(20_000) < peak_bytes(200) + 50_000
+
+
+def test_reading_is_told_as_it_goes(tmp_path: Path) -> None:
+    """All bytes of the file once, in pieces of a megabyte or so."""
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(b"".join(line(timestamp=number) + b"\n" for number in range(20_000)))
+    told: list[int] = []
+    assert sum(1 for _ in read_trace(path, on_bytes=told.append)) == 20_000
+    assert sum(told) == path.stat().st_size
+    assert max(told) < (1 << 20) + 1000
+    assert len(told) >= path.stat().st_size >> 20

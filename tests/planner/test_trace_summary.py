@@ -1,5 +1,7 @@
 """What a trace amounts to: lengths, rate, and what a prefix cache saves of it."""
 
+import tracemalloc
+
 import pytest
 
 from prfaas.errors import ConfigError
@@ -66,3 +68,19 @@ def test_nothing_to_summarise_is_refused() -> None:
         summarise([])
     with pytest.raises(ConfigError, match="output_tokens: 0"):
         summarise([request(0, 1000, output_tokens=0)]).workload()
+
+
+def test_memory_does_not_grow_with_the_trace() -> None:
+    """Ten times the requests, each with blocks of its own and so none in the cache for long, need no more memory."""
+
+    def peak_bytes(count: int) -> int:
+        requests = (request(number, 1000 + number % 50, 2 * number, 2 * number + 1) for number in range(count))
+        tracemalloc.start()
+        found = summarise(requests, BlockCache(1000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.requests == count
+        return peak
+
+    peak_bytes(100)
+    assert peak_bytes(30_000) < 1.2 * peak_bytes(3000)
