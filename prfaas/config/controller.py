@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from prfaas.config.base import FilePath, Seconds, Section
-from prfaas.config.policy import Tokens
+from prfaas.config.policy import Share, Tokens
 
 Mode = Literal["off", "shadow", "on"]
 Engines = Annotated[int, Field(ge=0, le=100_000)]
@@ -33,9 +33,18 @@ class ControllerConfig(Section):
         Field(description="shadow says what it would do and why, on does it. /prfaas/plan shows either."),
     ] = "shadow"
     interval_s: Annotated[Seconds, Field(description="Between two looks at queues and links.")] = 1
-    plan_interval_s: Annotated[Seconds, Field(description="Between two plans of threshold and division.")] = 60
-    dwell_s: Annotated[Seconds, Field(description="So long a converted engine keeps its role at least.")] = 600
-    conversions_per_hour: Annotated[int, Field(ge=0, le=1_000, description="0 converts nothing.")] = 6
+    plan_interval_s: Annotated[Seconds, Field(description="Between two plans of threshold and division.")] = 15
+    half_life_s: Annotated[
+        Seconds, Field(description="After so long a request counts half in what plans are made for.")
+    ] = 300
+    dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 120
+    reversal_s: Annotated[Seconds, Field(description="Between two in opposite directions at least.")] = 600
+    conversion_s: Annotated[
+        Seconds,
+        Field(description="So long an engine is expected to serve nobody while it is converted: what that costs."),
+    ] = 30
+    max_conversions_per_hour: Annotated[int, Field(ge=0, le=1_000, description="0 converts nothing.")] = 8
+    target_utilisation: Annotated[Share, Field(description="Of the busiest stage: more than this converts.")] = 0.8
     drain_timeout_s: Annotated[
         Seconds | None,
         Field(
@@ -44,7 +53,7 @@ class ControllerConfig(Section):
     ] = None
     min_threshold_tokens: Tokens = 0
     max_threshold_tokens: Annotated[Tokens | None, Field(description="None: up to the model's longest prompt.")] = None
-    min_prefill_engines: Annotated[Engines, Field(description="Of the gateway's site, that prefill only.")] = 0
+    min_prefill_engines: Annotated[Engines, Field(description="Of the gateway's site.")] = 1
     min_decode_engines: Annotated[Engines, Field(ge=1, description="Of the gateway's site.")] = 1
     slo_token_s: Annotated[
         float, Field(gt=0, le=60, description="Seconds a token may take: bounds the batches that a plan counts on.")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from prfaas.observe.control import ControlMetrics
 from prfaas.observe.decisions import Decision
 from prfaas.observe.links import LinkCollector
 from prfaas.observe.tenants import TenantMetrics
@@ -25,6 +26,7 @@ class Metrics:
     Attributes:
         links: what the engines say of the links between them.
         tenants: what each tenant and each class of requests costs.
+        control: what the controller says, wants and does.
     """
 
     def __init__(self, workers_folder: str | None = None) -> None:
@@ -33,6 +35,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.links = LinkCollector()
         self.tenants = TenantMetrics(registry)
+        self.control = ControlMetrics(registry)
         registry.register(self.links)
         self._requests = Counter(
             "prfaas_requests", "Answered requests.", ["placement", "outcome", "status"], registry=registry

@@ -135,7 +135,7 @@ def test_prefill_engines_of_the_gateways_site_serve_their_neighbours() -> None:
 
 
 def test_convertible_engines_can_play_either_role_without_a_restart() -> None:
-    """Each may dial the other and the linked engines, and may be dialed. At their start they dial what they need then."""
+    """Each may dial the other and the linked engines, and be dialed. At its start it dials what it needs then."""
     tree = _config(transport="grpc", rate_limit_gbps=1).model_dump(by_alias=True)
     for at, (name, role) in enumerate({"edge-p": "prefill", "edge-d": "decode"}.items()):
         place = {"site": "edge", "url": f"http://127.0.0.1:811{at}", "kv": f"127.0.0.1:72{at}1"}
