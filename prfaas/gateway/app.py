@@ -54,7 +54,7 @@ def create_app(
     processes of one gateway tell each other what operators did, unless the configuration names another.
 
     Raises:
-        ConfigError: the operators' key cannot be used.
+        ConfigError: the operators' key, or a profile for the controller, cannot be used.
     """
     access = services.config.access
     inflight = Inflight(services.metrics, inflight_limit(access))

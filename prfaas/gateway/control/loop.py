@@ -10,11 +10,13 @@ from prfaas.config import Config
 from prfaas.config.controller import Mode
 from prfaas.gateway.control.conversions import Conversions, Ended
 from prfaas.gateway.control.history import Change, History, Kind
+from prfaas.gateway.control.told import told
 from prfaas.gateway.live import Live
 from prfaas.gateway.services import GatewayServices
-from prfaas.planner.controller.advice import Advice, Controller, Conversion
+from prfaas.planner.controller.advice import Advice, Conversion
+from prfaas.planner.controller.view import SeenController
 
-MakeController = Callable[[Config], Controller]
+MakeController = Callable[[Config], SeenController]
 """A controller for a configuration. Raises ConfigError."""
 
 log = logging.getLogger(__name__)
@@ -34,17 +36,20 @@ class ControlLoop:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         unix_s: Callable[[], float] = time.time,
     ) -> None:
+        """Raises ConfigError when there can be no controller for the configuration."""
         self._live = live
         self._make = make
         self._sleep = sleep
         self._unix_s = unix_s
         self._history = History()
         self._conversions = Conversions()
-        self._made: tuple[object, Controller] | None = None
+        self._made: tuple[object, SeenController] | None = None
         self._advice: Advice | None = None
         self._said: dict[Conversion, str] = {}
         self._looks = self._errors = 0
         self._error = ""
+        if live.now.config.controller.mode != "off":
+            self._controller(live.now.config)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -91,7 +96,7 @@ class ControlLoop:
                 {"engine": name, "role": one.role, "for_s": round(now_s - one.began_s, 3)}
                 for name, one in self._conversions.underway.items()
             ],
-            "state": None if self._made is None else self._made[1].state(),
+            "state": None if self._made is None else told(self._made[1].state()),
             "looks": self._looks,
             "errors": self._errors,
             "last_error": self._error,
@@ -114,7 +119,7 @@ class ControlLoop:
             controller.note_answer(tokens)
         self._follow(services, controller.step(services.clock.now_s(), services.view.look()))
 
-    def _controller(self, config: Config) -> Controller:
+    def _controller(self, config: Config) -> SeenController:
         """The one for this configuration; it learns anew only where something that it was made of has changed."""
         basis = (config.controller, config.model.max_model_len, tuple(config.convertible_engines()), config.gateway.site)
         if self._made is None or self._made[0] != basis:
@@ -186,3 +191,8 @@ class ControlLoop:
         metrics.threshold.set(services.view.policy.threshold_tokens)
         if (wanted := self._wanted(services.config)) is not None:
             metrics.wanted.set(wanted)
+        if self._made is not None:
+            state = self._made[1].state()
+            metrics.arrival_rate.set(state.estimates.requests_s)
+            if state.now is not None:
+                metrics.capacity.set(state.now.requests_s)

@@ -1,7 +1,7 @@
 """A controller that says what a test wants, and the services around it."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prfaas.clock import ManualClock
@@ -16,8 +16,14 @@ from prfaas.gateway.prompt.parity import CheckedTokenizer
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import Upstream
 from prfaas.planner.controller.advice import Advice
+from prfaas.planner.controller.controller import TwoScaleController
+from prfaas.planner.controller.view import ControllerState
 from prfaas.routing.snapshot import FleetSnapshot
 from tests.gateway.fakes import FakeReports, WordTokenizer
+
+
+STATE = TwoScaleController(None).state()
+"""Of one that has seen nothing."""
 
 
 @dataclass
@@ -45,8 +51,8 @@ class FakeController:
             self.advice = said
         return self.advice
 
-    def state(self) -> Any:
-        return {"looks": len(self.fleets)}
+    def state(self) -> ControllerState:
+        return replace(STATE, threshold_tokens=self.advice.threshold_tokens)
 
 
 def split_tree(mode: str = "on", **controller: object) -> dict[str, Any]:
