@@ -1,7 +1,10 @@
 """The controller: the two time scales put together. Pure; its owner calls it from one task."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import numpy as np
 
 from prfaas.planner.controller.advice import Advice, Role
 from prfaas.planner.controller.conversions import Conversions, Wish
@@ -10,7 +13,7 @@ from prfaas.planner.controller.link_capacity import LinkCapacity
 from prfaas.planner.controller.long_term import Outlook, look, said
 from prfaas.planner.controller.model import Counts, FleetModel
 from prfaas.planner.controller.pressure import Pressure, pressure_of
-from prfaas.planner.controller.profiles import Kinds, kinds_of
+from prfaas.planner.controller.profiles import kinds_of
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.controller.short_term import ShortTerm
 from prfaas.planner.controller.stock import Stock, stock_of
@@ -21,17 +24,22 @@ from prfaas.planner.workload import Slo, Workload
 from prfaas.routing.snapshot import FleetSnapshot
 
 DEFAULT_SLO = Slo(token_s=0.05)
+CAPACITY_CHANGE = 0.2
+"""A link that carries so much more or less is planned with at once."""
+FEW_SHARE = 0.05
+"""A t of 0 cannot be multiplied: it moves from where so many prompts would stay local."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The last plan and what it was made with."""
+    """The last plan and what it was made with; ``per_token_s`` is what a token's prefill takes here and remotely."""
 
     outlook: Outlook
-    kinds: Kinds
     lengths: EmpiricalLengths
+    per_token_s: tuple[float, float]
     at_s: float
     counts: tuple[int, int, int, int]
+    capacity_bytes_s: float
 
 
 class TwoScaleController:
@@ -43,6 +51,7 @@ class TwoScaleController:
             decode profile in it no engine is converted.
         remote: the profile of the remote engines; the same.
         slo: what users are promised; the pace of tokens sets the batch that engines are expected to decode.
+        convertible: names of the engines that may play either role; None for all that play one.
 
     Raises:
         ConfigError: a pace that the profile says no batch keeps.
@@ -56,18 +65,20 @@ class TwoScaleController:
         remote: EngineProfile | None = None,
         slo: Slo = DEFAULT_SLO,
         settings: ControllerSettings | None = None,
+        convertible: Collection[str] | None = None,
     ) -> None:
         self._settings = settings or ControllerSettings()
         if local is not None and local.decode is not None:
             local.decode.operating_point(slo.token_s)
         self._local, self._remote, self._slo = local, remote, slo
+        self._convertible = None if convertible is None else frozenset(convertible)
         self._demand = Demand(self._settings)
         self._links: dict[str, LinkCapacity] = {}
         self._short = ShortTerm(self._settings)
         self._conversions = Conversions(self._settings)
         self._planned = self._threshold = threshold_tokens
         self._plan: _Plan | None = None
-        self._stock = Stock((), (), (), ())
+        self._stock = Stock((), (), (), (), frozenset())
         self._pressure: Pressure | None = None
         self._back_since_s: float | None = None
         self._is_lost = False
@@ -86,13 +97,14 @@ class TwoScaleController:
     def step(self, now_s: float, fleet: FleetSnapshot) -> Advice:
         self._now_s = now_s
         self._demand.begin(now_s)
-        self._stock = stock_of(fleet, self._capacities(now_s, fleet))
+        self._stock = stock_of(fleet, self._capacities(now_s, fleet), self._convertible)
         reasons = [*self._conversions.watch(now_s, fleet)]
         estimates = self._demand.estimates(now_s)
-        reasons += self._replan(now_s, fleet, estimates)
+        planned = self._replan(now_s, fleet, estimates)
         threshold, why = self._threshold_now(now_s)
         if threshold != self._threshold:
-            reasons.append(f"t {said(self._threshold)} -> {said(threshold)}: {why}")
+            because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
+            reasons.append(f"t {said(self._threshold)} -> {said(threshold)}: {because}")
             self._threshold = threshold
         conversion = self._conversions.next(now_s, self._wish(estimates))
         if conversion is not None and self._plan is not None:
@@ -117,7 +129,7 @@ class TwoScaleController:
             outlook.reason if outlook else "",
             outlook.now.utilisation(estimates.requests_s) if outlook else None,
             len(self._stock.remote),
-            sum(source.capacity_bytes_s for source in self._stock.sources),
+            self._stock.capacity_bytes_s,
             pending.conversion if pending else None,
             self._advised,
             self._waits_for or self._conversions.waits_for,
@@ -129,18 +141,24 @@ class TwoScaleController:
         self._links = {link.source: self._links.get(link.source) or LinkCapacity() for link in leading}
         return {link.source: self._links[link.source].step(now_s, link) for link in leading}
 
-    def _replan(self, now_s: float, fleet: FleetSnapshot, estimates: Estimates) -> list[str]:
-        """Plan when it is time to, or at once when engines came or went; returns why the planned t changed."""
-        counts, plan = self._stock.counts, self._plan
-        if plan and plan.counts == counts and now_s - plan.at_s < self._settings.plan_interval_s:
-            return []
+    def _replan(self, now_s: float, fleet: FleetSnapshot, estimates: Estimates) -> str:
+        """Plan when it is time to, or at once when there is less or more to plan with; returns why the planned t
+        changed, empty when it did not."""
+        if self._plan and not self._is_outdated(self._plan, now_s):
+            return ""
         made = self._plan_of(now_s, fleet, estimates)
         if made is None:
-            return []
+            return ""
         self._plan = made
-        outlook = made.outlook
-        self._planned = outlook.now.threshold_tokens
-        return [outlook.threshold_reason] if outlook.threshold_reason and self._is_remote else []
+        before, self._planned = self._planned, made.outlook.now.threshold_tokens
+        if before is not None and self._planned is not None:
+            self._short.follow(before, self._planned)
+        return made.outlook.threshold_reason
+
+    def _is_outdated(self, plan: _Plan, now_s: float) -> bool:
+        if plan.counts != self._stock.counts or now_s - plan.at_s >= self._settings.plan_interval_s:
+            return True
+        return abs(self._stock.capacity_bytes_s - plan.capacity_bytes_s) > CAPACITY_CHANGE * plan.capacity_bytes_s
 
     def _plan_of(self, now_s: float, fleet: FleetSnapshot, estimates: Estimates) -> _Plan | None:
         """None while too little is known; ``_waits_for`` then says what of."""
@@ -158,14 +176,20 @@ class TwoScaleController:
         model = FleetModel(kinds.local, kinds.remote, workload, self._slo, self._sites)
         is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
         outlook = look(model, self._counts, self._planned, estimates.requests_s, settings, is_divided=is_divided)
-        return _Plan(outlook, kinds, lengths, now_s, stock.counts)
+        return _Plan(outlook, lengths, model.seconds_per_token(), now_s, stock.counts, stock.capacity_bytes_s)
 
     @property
     def _counts(self) -> Counts:
         """With the engine in conversion where it is going."""
         stock, pending = self._stock, self._conversions.pending
         to: Role | None = pending.conversion.role if pending and pending.has_begun else None
-        return Counts(len(stock.prefill) + (to == "prefill"), len(stock.decode) + (to == "decode"), len(stock.shared))
+        return Counts(
+            len(stock.prefill) + (to == "prefill"),
+            len(stock.decode) + (to == "decode"),
+            len(stock.shared),
+            fixed_prefill=len(stock.prefill) - len(stock.convertible("prefill")),
+            fixed_decode=len(stock.decode) - len(stock.convertible("decode")),
+        )
 
     @property
     def _sites(self) -> tuple[tuple[int, float], ...]:
@@ -173,12 +197,8 @@ class TwoScaleController:
         share = self._settings.link_share
         return tuple((len(each.engines), each.capacity_bytes_s * share) for each in self._stock.sources)
 
-    @property
-    def _is_remote(self) -> bool:
-        return bool(self._stock.sources) and not self._is_lost
-
     def _threshold_now(self, now_s: float) -> tuple[int | None, str]:
-        """t by both time scales, and what it comes from."""
+        """t by both time scales, and why it differs from what it was if not for a plan."""
         if not self._stock.sources:
             self._is_lost, self._back_since_s = True, None
             self._short.reset()
@@ -187,29 +207,25 @@ class TwoScaleController:
         if self._is_lost:
             self._back_since_s = now_s if self._back_since_s is None else self._back_since_s
             if now_s - self._back_since_s < self._settings.return_s:
-                return None, "a remote site is back, and not trusted yet"
+                return None, ""
             self._is_lost = False
-        shift = self._shift(now_s)
+        shift = self._short.step(now_s, *self._press())
         if self._planned is None:
-            return None, "the plan keeps everything local"
-        return self._bounded(self._planned, self._short.steps), "; ".join(shift) or "as planned"
+            return None, ""
+        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons)
 
-    def _shift(self, now_s: float) -> tuple[str, ...]:
-        """What the short term has to say."""
-        if self._plan is None:
-            return ()
-        kinds, lengths = self._plan.kinds, self._plan.lengths
-        atoms = lengths.atoms
-        local_s = float(kinds.local.prefill.at(atoms.tokens) @ atoms.weights)
-        remote_s = local_s if kinds.remote is None else float(kinds.remote.prefill.at(atoms.tokens) @ atoms.weights)
-        mean = lengths.mean_tokens
-        self._pressure = pressure_of(self._stock, local_s / mean, remote_s / mean)
-        return self._short.step(now_s, self._pressure, local_s).reasons
+    def _press(self) -> tuple[Pressure, float]:
+        """What presses on both sides, and a local prefill's mean seconds. While no speed is known only links count."""
+        per_token_s = self._plan.per_token_s if self._plan else (0.0, 0.0)
+        self._pressure = pressure_of(self._stock, *per_token_s)
+        return self._pressure, per_token_s[0] * (self._plan.lengths.mean_tokens if self._plan else 0.0)
 
-    def _bounded(self, planned_tokens: int, steps: int) -> int:
-        """The planned t, moved; it keeps to the settings' bounds."""
-        settings = self._settings
-        moved = planned_tokens if not steps else round(max(planned_tokens, 1) * settings.step**steps)
+    def _moved(self, planned_tokens: int, steps: int) -> int:
+        """The planned t, so many steps away; it keeps to the settings' bounds."""
+        settings, tokens = self._settings, planned_tokens
+        if steps > 0 and self._plan is not None:
+            tokens = max(tokens, int(self._plan.lengths.quantiles(np.array([FEW_SHARE]))[0]))
+        moved = round(tokens * settings.step**steps) if steps else tokens
         high = settings.max_threshold_tokens
         return max(settings.min_threshold_tokens, moved if high is None else min(moved, high))
 
@@ -223,7 +239,7 @@ class TwoScaleController:
         served = min(outlook.now.requests_s, needed)
         return Wish(
             "prefill" if more > 0 else "decode",
-            self._stock.decode if more > 0 else self._stock.prefill,
+            self._stock.convertible("decode" if more > 0 else "prefill"),
             served - min(outlook.draining.requests_s, served),
             min(outlook.wanted.requests_s, needed) - served,
             abs(more),

@@ -81,8 +81,8 @@ def _threshold(
     if gain <= settings.threshold_margin * kept.prefill_requests_s and (present_tokens is None or model.has_remote):
         return kept, ""
     return best, (
-        f"t {said(best.threshold_tokens)} instead of {said(present_tokens)}: prefill and links let through "
-        f"{best.prefill_requests_s:.3g} requests/s instead of {kept.prefill_requests_s:.3g}"
+        f"with {said(best.threshold_tokens)} prefill and links let {best.prefill_requests_s:.3g} requests/s through, "
+        f"with {said(present_tokens)} only {kept.prefill_requests_s:.3g}"
     )
 
 
@@ -94,11 +94,11 @@ def _division(
     if now.requests_s >= needed:
         return now, ""
     movable = counts.prefill + counts.decode
-    low = max(settings.min_prefill_engines - counts.shared, 0)
-    high = movable - max(settings.min_decode_engines - counts.shared, 0)
+    low = max(settings.min_prefill_engines - counts.shared, counts.fixed_prefill, 0)
+    high = movable - max(settings.min_decode_engines - counts.shared, counts.fixed_decode, 0)
     found = now
     for prefill in sorted(range(low, high + 1), key=lambda each: abs(each - counts.prefill)):
-        other = cuts.best(Counts(prefill, movable - prefill, counts.shared))
+        other = cuts.best(replace(counts, prefill=prefill, decode=movable - prefill))
         if min(other.requests_s, needed) > min(found.requests_s, needed) * (1 + 1e-9):
             found = other
     if found is now or found.requests_s < now.requests_s * (1 + settings.conversion_margin):

@@ -36,11 +36,13 @@ PREFILL_STAGES = (0, 1, 2, 4)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Engines of the local site by role."""
+    """Engines of the local site by role; ``shared`` ones do both, ``fixed`` ones keep theirs."""
 
     prefill: int
     decode: int
     shared: int = 0
+    fixed_prefill: int = 0
+    fixed_decode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,13 @@ class FleetModel:
     def has_remote(self) -> bool:
         """Anything can be prefilled remotely at all."""
         return self.remote is not None and any(engines and egress for engines, egress in self.sites)
+
+    def seconds_per_token(self) -> tuple[float, float]:
+        """What a token of a prompt takes to prefill, locally and remotely, over all prompts; 0 where unknown."""
+        atoms, mean = self.workload.lengths.atoms, self.workload.lengths.mean_tokens
+        sides = (self.local, self.remote)
+        local_s, remote_s = (float(side.prefill.at(atoms.tokens) @ atoms.weights) if side else 0.0 for side in sides)
+        return local_s / mean, remote_s / mean
 
     def cut(self, thresholds_tokens: Sequence[int | None]) -> Cuts:
         """At these thresholds, ascending, None as the last if at all."""

@@ -31,7 +31,7 @@ class Pressure:
 
 def pressure_of(stock: Stock, local_s_per_token: float, remote_s_per_token: float) -> Pressure:
     """With the seconds that a token's prefill takes on each side, on average over the prompts that go there."""
-    capacity = sum(source.capacity_bytes_s for source in stock.sources)
+    capacity = stock.capacity_bytes_s
     used = sum(source.link.utilisation * source.link.bandwidth_bytes_s for source in stock.sources)
     queued = sum(source.link.queued_bytes for source in stock.sources)
     return Pressure(

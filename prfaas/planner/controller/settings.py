@@ -63,8 +63,8 @@ class ControllerSettings:
     return_s: float = 10.0
     target_utilisation: float = 0.8
     conversion_margin: float = 0.05
-    confirm_s: float = 60.0
-    dwell_s: float = 120.0
+    confirm_s: float = 30.0
+    dwell_s: float = 60.0
     reversal_s: float = 600.0
     conversion_s: float = 30.0
     horizon_s: float = 900.0

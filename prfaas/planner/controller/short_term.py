@@ -2,8 +2,10 @@
 
 Two parts, added up; a step up multiplies t by ``step``, so that fewer requests go remote:
 
-    link    utilisation >= link_high: a step up every step_s; < link_low: one back every relax_s; in between it stays.
-            Never below 0: an idle link is no reason to use it more than planned
+    link    utilisation >= link_high: a step up every step_s, unless caches wait to cross: then the link is busy with
+            what was sent before, and the other part answers. < link_low: a step back every relax_s. In between it
+            stays. Never below 0: an idle link is no reason to use it more than planned. When the plan itself raises t,
+            the steps that this makes up for are taken back
     queues  (wait of a remote prefill - wait of a local one) / (queue_scale mean prefills), as whole steps; it changes
             only when the quotient is more than one step off. Up or down: a local burst goes remote while the link has
             room
@@ -12,6 +14,7 @@ The link's part reacts to a rate, which has no memory, so it adds steps up; the 
 it is in proportion and vanishes with them.
 """
 
+import math
 from dataclasses import dataclass
 
 from prfaas.planner.controller.pressure import Pressure
@@ -43,6 +46,12 @@ class ShortTerm:
         """Nothing is known any more: the remote site was lost."""
         self._link = self._queues = 0
 
+    def follow(self, before_tokens: int, planned_tokens: int) -> None:
+        """The planned t is another one now."""
+        if planned_tokens > before_tokens > 0:
+            made_up = math.log(planned_tokens / before_tokens) / math.log(self._settings.step)
+            self._link = max(self._link - round(made_up), 0)
+
     def step(self, now_s: float, pressure: Pressure, mean_prefill_s: float) -> Shift:
         before = self.steps
         reasons = (*self._step_link(now_s, pressure), *self._step_queues(pressure, mean_prefill_s))
@@ -51,10 +60,11 @@ class ShortTerm:
     def _step_link(self, now_s: float, pressure: Pressure) -> tuple[str, ...]:
         settings, used = self._settings, pressure.link_utilisation
         since_s = now_s - self._moved_s
-        if used >= settings.link_high and self._link < settings.max_steps and since_s >= settings.step_s:
-            self._link, self._moved_s = self._link + 1, now_s
-            return (f"the links are used to {used:.0%}, at least {settings.link_high:.0%}",)
-        if used < settings.link_low and self._link and since_s >= settings.relax_s:
+        if used >= settings.link_high and pressure.link_s <= settings.step_s:
+            if self._link < settings.max_steps and since_s >= settings.step_s:
+                self._link, self._moved_s = self._link + 1, now_s
+                return (f"the links are used to {used:.0%}, at least {settings.link_high:.0%}",)
+        elif used < settings.link_low and self._link and since_s >= settings.relax_s:
             self._link, self._moved_s = self._link - 1, now_s
             return (f"the links are used to {used:.0%}, less than {settings.link_low:.0%}",)
         return ()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from prfaas.planner.controller.advice import Role
 from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
 
 
@@ -24,12 +25,28 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """The local engines by role, and the remote sites of which at least one engine can be reached."""
+    """The local engines by role, and the remote sites of which at least one engine can be reached.
+
+    Attributes:
+        shared: the engines that do both.
+        fixed: names of those that may not be converted.
+    """
 
     prefill: tuple[EngineState, ...]
     decode: tuple[EngineState, ...]
     shared: tuple[EngineState, ...]
     sources: tuple[Source, ...]
+    fixed: frozenset[str]
+
+    def convertible(self, role: Role) -> tuple[EngineState, ...]:
+        """The engines that play this role alone and may play the other one."""
+        playing = self.prefill if role == "prefill" else self.decode
+        return tuple(engine for engine in playing if engine.name not in self.fixed)
+
+    @property
+    def capacity_bytes_s(self) -> float:
+        """What the links carry now, all together."""
+        return sum(source.capacity_bytes_s for source in self.sources)
 
     @property
     def local_engines(self) -> int:
@@ -51,11 +68,14 @@ class Stock:
         return len(self.prefill), len(self.decode), len(self.shared), len(self.remote)
 
 
-def stock_of(fleet: FleetSnapshot, capacities_bytes_s: Mapping[str, float]) -> Stock:
+def stock_of(
+    fleet: FleetSnapshot, capacities_bytes_s: Mapping[str, float], convertible: frozenset[str] | None = None
+) -> Stock:
     """Engines that drain, are broken or not known to be healthy count as not there.
 
     Args:
         capacities_bytes_s: what the link from each site carries now.
+        convertible: names of the engines that may play either role, None for all.
     """
     local: dict[tuple[bool, bool], list[EngineState]] = {}
     elsewhere: dict[str, list[EngineState]] = {}
@@ -68,7 +88,8 @@ def stock_of(fleet: FleetSnapshot, capacities_bytes_s: Mapping[str, float]) -> S
             elsewhere.setdefault(engine.site, []).append(engine)
     sources = tuple(_sources(fleet, elsewhere, capacities_bytes_s))
     prefill, decode, shared = (tuple(local.get(roles, ())) for roles in ((True, False), (False, True), (True, True)))
-    return Stock(prefill, decode, shared, sources)
+    names = frozenset() if convertible is None else {each.name for each in (*prefill, *decode)} - convertible
+    return Stock(prefill, decode, shared, sources, frozenset(names))
 
 
 def _sources(

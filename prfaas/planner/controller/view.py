@@ -1,8 +1,9 @@
 """What the controller knows and thinks, for people and for metrics."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from prfaas.planner.controller.advice import Conversion
+from prfaas.planner.controller.advice import Controller, Conversion
 from prfaas.planner.controller.estimates import Estimates
 from prfaas.planner.controller.model import Division
 from prfaas.planner.controller.pressure import Pressure
@@ -17,6 +18,13 @@ class Change:
 
     at_s: float
     reason: str
+
+
+class SeenController(Controller, Protocol):
+    """A controller that can be looked into."""
+
+    def state(self) -> "ControllerState":
+        """As of the last step."""
 
 
 @dataclass(frozen=True, slots=True)
