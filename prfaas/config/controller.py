@@ -37,7 +37,7 @@ class ControllerConfig(Section):
     half_life_s: Annotated[
         Seconds, Field(description="After so long a request counts half in what plans are made for.")
     ] = 300
-    dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 120
+    dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 60
     reversal_s: Annotated[Seconds, Field(description="Between two in opposite directions at least.")] = 600
     conversion_s: Annotated[
         Seconds,

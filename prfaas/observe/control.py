@@ -25,7 +25,10 @@ class ControlMetrics:
             registry=registry,
         )
         self._conversions = Counter(
-            "prfaas_controller_conversions", "Conversions of engines that ended.", ["role", "outcome"], registry=registry
+            "prfaas_controller_conversions",
+            "Conversions of engines that ended.",
+            ["role", "outcome"],
+            registry=registry,
         )
         self._errors = Counter("prfaas_controller_errors", "Looks that failed: alarm on it.", registry=registry)
 

@@ -1,15 +1,20 @@
-"""What the controller has changed, or would have, and why."""
+"""What the controller has changed, or would have, and why: in the log, in the metrics, and kept for a while."""
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from prfaas.gateway.services import GatewayServices
+
 Kind = Literal["threshold", "conversion", "converted", "given_up", "note"]
-"""Another t; an engine begins to be converted, has the other role, or keeps its own after all; only something to say."""
+"""Another t; an engine begins to be converted, has the other role, or keeps its own after all; something to say."""
 
 MAX_CHANGES = 200
 """Hours of a fleet that is not quite in balance."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,16 @@ class Change:
 class History:
     """The last changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, unix_s: Callable[[], float]) -> None:
+        self._unix_s = unix_s
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
 
-    def add(self, change: Change) -> None:
-        self._changes.append(change)
+    def add(self, services: GatewayServices, kind: Kind, what: str, reasons: tuple[str, ...] = ()) -> None:
+        """It happens now."""
+        mode = services.config.controller.mode
+        log.info("controller (%s): %s%s", mode, what, f": {'; '.join(reasons)}" if reasons else "")
+        services.metrics.control.count_change(kind, mode)
+        self._changes.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
 
     def latest_first(self) -> Sequence[dict[str, Any]]:
         """As plain values."""

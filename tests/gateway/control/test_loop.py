@@ -167,4 +167,4 @@ def test_another_setting_makes_another_controller() -> None:
     at.tree["controller"]["dwell_s"] = 7
     at.live.reload()
     at.look()
-    assert [config.controller.dwell_s for config in at.made][-2:] == [120, 7]
+    assert [config.controller.dwell_s for config in at.made][-2:] == [60, 7]
