@@ -1,6 +1,5 @@
 """The best of many by cost, without sorting them."""
 
-import heapq
 from collections.abc import Sequence
 
 
@@ -12,5 +11,10 @@ def best_first(costs: Sequence[float], turn: int, count: int) -> list[int]:
     first = equals[turn % len(equals)]
     if count == 1:
         return [first]
-    others = (at for at in range(len(costs)) if at != first)
-    return [first, *heapq.nsmallest(count - 1, others, key=costs.__getitem__)]
+    others = [at for at in range(len(costs)) if at != first]
+    found = [first]
+    while others and len(found) < count:  # a few of few: sooner than a heap
+        best = min(others, key=costs.__getitem__)
+        others.remove(best)
+        found.append(best)
+    return found

@@ -14,6 +14,7 @@ The grid of ``prfaas.planner`` gives the quantities by threshold; three things a
 - *A demand.* Below Lambda_max every stage has a utilisation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,9 @@ class Division:
 
     def utilisation(self, demand_requests_s: float) -> float:
         """Of the narrowest stage; above 1 when the demand is not served."""
-        return demand_requests_s / self.requests_s if self.requests_s > 0 else float("inf") * bool(demand_requests_s)
+        if demand_requests_s <= 0:
+            return 0.0
+        return demand_requests_s / self.requests_s if self.requests_s > 0 else math.inf
 
 
 @dataclass(frozen=True)
