@@ -37,6 +37,8 @@ class ControllerConfig(Section):
     half_life_s: Annotated[
         Seconds, Field(description="After so long a request counts half in what plans are made for.")
     ] = 300
+    min_requests: Annotated[int, Field(ge=1, description="Nothing is planned before so many have come.")] = 50
+    min_answers: Annotated[int, Field(ge=1, description="Nor converted before so many answers have ended.")] = 20
     dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 60
     reversal_s: Annotated[Seconds, Field(description="Between two in opposite directions at least.")] = 600
     conversion_s: Annotated[

@@ -26,6 +26,8 @@ MODEL_NAME = "tiny"
 MAX_MODEL_LEN = 24_576
 """Room for the demo's longest prompt, 20,000 tokens, and an answer."""
 THRESHOLD_TOKENS = 512
+FEW_REQUESTS = 10
+"""One person asks: what the controller would change is to show after a few requests."""
 CHUNK_TOKENS = 512
 """Tokens prefilled in one step: few, so that the cache of a long prompt visibly streams while it is computed. The same
 on both engines, so that an answer of one alone is rounded alike."""
@@ -53,6 +55,7 @@ def local_tree(model: Path, ports: tuple[int, int, int, int, int]) -> dict[str, 
         },
         "links": [{"from": "cloud", "to": "edge", "bandwidth_gbps": 10}],
         "policy": {"name": "threshold", "threshold_tokens": THRESHOLD_TOKENS},
+        "controller": {"mode": "shadow", "min_requests": FEW_REQUESTS},
     }
 
 
