@@ -48,13 +48,14 @@ class Follower:
     def _follow_threshold(self, services: GatewayServices, advice: Advice, before: Advice | None) -> bool:
         """Returns whether there was something to say."""
         is_on = services.config.controller.mode == "on"
-        wanted, now = threshold_of(services.config, advice), services.view.policy.threshold_tokens
-        is_new = before is None or before.threshold_tokens != advice.threshold_tokens
-        if wanted == now or not (is_on or is_new):
+        wanted, former = threshold_of(services.config, advice), services.view.policy.threshold_tokens
+        if before is not None and not is_on:
+            former = threshold_of(services.config, before)
+        if wanted == former:
             return False
         if is_on:
             services.view.set_threshold(wanted)
-        what = f"threshold from {now} to {wanted} tokens"
+        what = f"threshold from {former} to {wanted} tokens"
         self._history.add(services, "threshold", what if is_on else f"would set the {what}", advice.reasons)
         return True
 

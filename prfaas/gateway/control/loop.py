@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from prfaas.config import Config
 from prfaas.config.controller import Mode
+from prfaas.fleet.fleet import NOT_PROBED
 from prfaas.gateway.control.follow import Follower, threshold_of
 from prfaas.gateway.control.history import History
 from prfaas.gateway.control.told import overview_of
@@ -42,6 +43,7 @@ class ControlLoop:
         self._history = History(unix_s)
         self._follower = Follower(self._history)
         self._made: tuple[object, SeenController] | None = None
+        self._has_begun = False
         self._looks = self._errors = 0
         self._error = ""
         if live.now.config.controller.mode != "off":
@@ -56,6 +58,8 @@ class ControlLoop:
     def step(self) -> None:
         """One look. An error in it is logged and counted, and the next look comes all the same."""
         services = self._live.now
+        if not self._may_begin(services):
+            return
         self._looks += 1
         try:
             self._look(services)
@@ -79,6 +83,12 @@ class ControlLoop:
             "last_error": self._error,
             "changes": self._history.latest_first(),
         }
+
+    def _may_begin(self, services: GatewayServices) -> bool:
+        """Once every engine has been heard of: before that all look as if they were lost."""
+        statuses = services.fleet.statuses()
+        self._has_begun = self._has_begun or all(status.problem != NOT_PROBED for status in statuses)
+        return self._has_begun
 
     def _look(self, services: GatewayServices) -> None:
         config, mode, taken = services.config, services.config.controller.mode, services.demand.take()

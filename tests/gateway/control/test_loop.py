@@ -54,6 +54,31 @@ def test_shadow_says_everything_once_and_changes_nothing(caplog: pytest.LogCaptu
     assert at.changes() == [*would, would[1]]
 
 
+def test_shadow_follows_its_own_wishes_in_what_it_says() -> None:
+    """Back to the file's threshold is a change of mind, and told as such."""
+    at = controlled(split_tree("shadow"))
+    for threshold in (5, 9, 9, None, 5):
+        at.look(Advice(threshold, reasons=WHY))
+    assert [what for _, what in at.changes() if "threshold" in what] == [
+        "would set the threshold from 5 to 9 tokens",
+        "would set the threshold from 9 to 100 tokens",
+        "would set the threshold from 100 to 5 tokens",
+    ]
+
+
+def test_nothing_is_looked_at_before_every_engine_was_heard_of() -> None:
+    """At the start of a gateway all engines look lost; one that is added later holds nothing up."""
+    at = controlled()
+    at.services.fleet.keep(at.services.config.engines, changed={"cloud-0"})
+    at.look()
+    assert at.controller.fleets == []
+    at.services.fleet.note("cloud-0", "gone")
+    at.look()
+    at.services.fleet.keep(at.services.config.engines, changed={"edge-0"})
+    at.look()
+    assert len(at.controller.fleets) == 2
+
+
 def test_off_asks_nobody() -> None:
     """No controller is made, and what was noted is not kept."""
     at = controlled(split_tree("off"))
