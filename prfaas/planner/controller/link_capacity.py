@@ -12,8 +12,8 @@ from prfaas.routing.snapshot import LinkState
 
 WAIT_S = 2.0
 CONGESTED_WAIT_S = 0.5
-HOLD_S = 30.0
-DOUBLING_S = 20.0
+HOLD_S = 120.0
+DOUBLING_S = 60.0
 MAX_DOUBLINGS = 60.0
 """In one step, however long ago the last one was: further than any two bandwidths are apart."""
 SMOOTHING_S = 3.0
