@@ -172,11 +172,14 @@ class Engine:
                 self._share(queue[0])
             else:
                 self._prefill_rate = 1.0
-            due_s = now_s + max(self._left_s, 0.0) / self._prefill_rate
+            due_s = now_s + self._left_s / self._prefill_rate if self._left_s > 0.0 else now_s
         elif batch:
             self._token_rate = 1.0 / self._steps[len(batch)]
         if batch:
-            due_s = min(due_s, now_s + max(batch[0][0] - self._tokens, 0.0) / self._token_rate)
+            tokens = batch[0][0] - self._tokens
+            ends_s = now_s + tokens / self._token_rate if tokens > 0.0 else now_s
+            if ends_s < due_s:
+                due_s = ends_s
         if due_s < self._due_s:
             self._due_s = due_s
             self._events.at(due_s, self._fire, due_s)

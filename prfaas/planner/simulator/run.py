@@ -29,6 +29,7 @@ MAX_TRIES, MAX_REMOTE_TRIES = 4, 2
 """Those of the gateway (``gateway/ways.py``)."""
 MAX_REASONS = 500
 PROGRESS_REQUESTS = 2_000
+_NO_HITS: dict[str, int] = {}
 
 Progress = Callable[[int], None]
 """Told how many requests have arrived since the last time."""
@@ -95,8 +96,8 @@ class Simulation:
         tally.arrive(self.events.now_s)
         if self._progress and not tally.arrived % PROGRESS_REQUESTS:
             self._progress(PROGRESS_REQUESTS)
-        hits = self._hits(arrival)
-        decision = place(RequestFeatures(arrival.prompt_tokens, hits=hits), self.view.snapshot(), self.policy)
+        hits = self._hits(arrival) if self._has_caches else _NO_HITS
+        decision = place(RequestFeatures(arrival.prompt_tokens, (), hits), self.view.snapshot(), self.policy)
         if isinstance(decision, Refusal) or len(self._live) >= self.scenario.max_waiting:
             tally.refused += 1
             if self.controller:
