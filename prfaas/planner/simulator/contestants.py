@@ -101,6 +101,4 @@ def _controller(scenario: Scenario, threshold_tokens: int | None) -> Callable[[]
     remote = next((each.profile for each in fleet.engines if each.site != fleet.site), None)
     convertible = [each.name for each in split_engines(fleet) if each.profile.decode is not None]
     slo = slo_of(scenario)
-    return lambda: TwoScaleController(
-        threshold_tokens, local=local, remote=remote, slo=slo, convertible=convertible
-    )
+    return lambda: TwoScaleController(threshold_tokens, local=local, remote=remote, slo=slo, convertible=convertible)

@@ -37,8 +37,8 @@ class Hooks(Protocol):
 
 
 class Engine:
-    """One engine. Its owner changes ``inflight``, ``waiting_tokens``, ``is_healthy``, ``is_draining`` and the roles, which
-    the router sees, and calls ``touch`` then.
+    """One engine. Its owner changes what the router sees, ``inflight``, ``waiting_tokens``, ``is_healthy``,
+    ``is_draining`` and the roles, and calls ``touch`` then.
 
     Attributes:
         prefill_busy_s: time with a prefill at work.
@@ -134,8 +134,8 @@ class Engine:
             self._decode(self._ready.popleft(), self._events.now_s)
 
     def _decode(self, request: Request, now_s: float) -> None:
-        """Into the batch. Where the prefill was here its last chunk has made the first token; else a step makes it, which
-        begins when the running one, half over on average, has ended."""
+        """Into the batch. Where the prefill was here its last chunk has made the first token; else a step makes it,
+        which begins when the running one, half over on average, has ended."""
         batch = self._batch
         if request.is_handed_over:
             before, after = self._steps[len(batch)], self._steps[len(batch) + 1]

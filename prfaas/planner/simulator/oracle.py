@@ -58,9 +58,7 @@ def _planned(starts_s: Sequence[float], plans: Sequence[list[Plan]]) -> list[Pha
     return [Phase(at_s, *_key(phase[0])) for at_s, phase in zip(starts_s, plans, strict=True) if phase]
 
 
-def _chosen(
-    starts_s: Sequence[float], end_s: float, runs: dict[tuple[int | None, int], Outcome]
-) -> list[Phase]:
+def _chosen(starts_s: Sequence[float], end_s: float, runs: dict[tuple[int | None, int], Outcome]) -> list[Phase]:
     """In each phase the setting whose run had the most good answers there."""
     phases = []
     for begin_s, until_s in zip(starts_s, [*starts_s[1:], end_s + SLICE_S], strict=True):

@@ -1,8 +1,8 @@
 """One scenario under one setting, from the first arrival to the last answer.
 
 An arrival is placed by the router's own ``place`` on a snapshot made as the gateway makes it. Then its prefill queues,
-its cache crosses the link while it is made, and its decode engine answers. A try that fails goes on with the placement's
-alternatives as in the gateway.
+its cache crosses the link while it is made, and its decode engine answers. A try that fails goes on with the
+placement's alternatives as in the gateway.
 """
 
 import dataclasses

@@ -97,9 +97,9 @@ settings_drawn = st.builds(
     st.sampled_from([None, 0, 800]),
     st.sampled_from([None, 1, 2]),
     st.sampled_from(["threshold", "predictive"]),
-    phases=st.lists(st.builds(Phase, st.floats(0, 60), st.sampled_from([None, 500]), st.integers(0, 2)), max_size=2).map(
-        tuple
-    ),
+    phases=st.lists(
+        st.builds(Phase, st.floats(0, 60), st.sampled_from([None, 500]), st.integers(0, 2)), max_size=2
+    ).map(tuple),
 )
 
 

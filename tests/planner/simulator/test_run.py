@@ -1,5 +1,6 @@
 """Runs as a whole: the same seed, caches, conversions, and the settings that are compared."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -50,7 +51,9 @@ def test_prefixes_make_the_hits_that_they_promise() -> None:
     """Half of each long prompt is common; blocks and first comers cost a little of that."""
     spec = FleetSpec("edge", (engine("e", "both", cache_tokens=10_000_000),))
     arrivals = Synthetic(0.1, 5000, EmpiricalLengths((10_240,), (1,)), 1, prefixes=Prefixes(0.5, 4))
-    assert simulate(scenario(spec, arrivals=arrivals), Setting("local", None)).cached_share == pytest.approx(0.5, abs=0.02)
+    assert simulate(scenario(spec, arrivals=arrivals), Setting("local", None)).cached_share == pytest.approx(
+        0.5, abs=0.02
+    )
 
 
 def test_lengths_drift() -> None:
@@ -63,7 +66,7 @@ def test_lengths_drift() -> None:
 def test_gamma_arrivals_have_their_rate_and_come_in_bursts() -> None:
     """A coefficient of variation of 3 at the same mean."""
     at_s = [each.at_s for each in Synthetic(10.0, 5000, LENGTHS, 1, cv=3.0)()]
-    gaps = [after - before for before, after in zip(at_s, at_s[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(at_s)]
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert mean == pytest.approx(0.1, rel=0.05)
