@@ -250,7 +250,7 @@ class Simulation:
             self.view.look_at_links(interval_s)
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now_s:
-            _, request, tries = deadlines.popleft()
+            request, tries = deadlines.popleft()[1:]
             if request.transfer is not None and request.tries == tries:
                 self.fail(request)
         self.roles.step()
