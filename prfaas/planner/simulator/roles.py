@@ -26,7 +26,9 @@ class Roles:
         if prefill_engines is None:
             return
         if not 0 <= prefill_engines <= len(self._split):
-            raise ConfigError(f"prefill_engines: {prefill_engines}: {len(self._split)} engines either prefill or decode")
+            raise ConfigError(
+                f"prefill_engines: {prefill_engines}: {len(self._split)} engines either prefill or decode"
+            )
         for at, engine in enumerate(self._split):
             self._play(engine, at < prefill_engines)
 
