@@ -5,7 +5,8 @@
     not saturated  nothing shows how much more it would carry. The last known capacity is kept for HOLD_S, then it
                    doubles every DOUBLING_S up to the bandwidth: whoever uses it finds out whether that was too much
 
-A link that falls is noticed by its queue within seconds; one that comes back from 8 to 100 Gbit/s within two minutes.
+A link that falls is noticed by its queue within seconds. One that comes back shows it by the first cache that crosses
+faster, because several engines make more at times than a narrow link carries; else it is found out within minutes.
 """
 
 from prfaas.routing.snapshot import LinkState
