@@ -37,8 +37,8 @@ class Hooks(Protocol):
 
 
 class Engine:
-    """One engine. Its owner changes ``inflight``, ``waiting_tokens``, ``is_healthy``, ``is_draining`` and the roles, which
-    the router sees, and calls ``touch`` then.
+    """One engine. Its owner changes what the router sees, ``inflight``, ``waiting_tokens``, ``is_healthy``,
+    ``is_draining`` and the roles, and calls ``touch`` then.
 
     Attributes:
         prefill_busy_s: time with a prefill at work.
@@ -134,8 +134,8 @@ class Engine:
             self._decode(self._ready.popleft(), self._events.now_s)
 
     def _decode(self, request: Request, now_s: float) -> None:
-        """Into the batch. Where the prefill was here its last chunk has made the first token; else a step makes it, which
-        begins when the running one, half over on average, has ended."""
+        """Into the batch. Where the prefill was here its last chunk has made the first token; else a step makes it,
+        which begins when the running one, half over on average, has ended."""
         batch = self._batch
         if request.is_handed_over:
             before, after = self._steps[len(batch)], self._steps[len(batch) + 1]
@@ -172,11 +172,14 @@ class Engine:
                 self._share(queue[0])
             else:
                 self._prefill_rate = 1.0
-            due_s = now_s + max(self._left_s, 0.0) / self._prefill_rate
+            due_s = now_s + self._left_s / self._prefill_rate if self._left_s > 0.0 else now_s
         elif batch:
             self._token_rate = 1.0 / self._steps[len(batch)]
         if batch:
-            due_s = min(due_s, now_s + max(batch[0][0] - self._tokens, 0.0) / self._token_rate)
+            tokens = batch[0][0] - self._tokens
+            ends_s = now_s + tokens / self._token_rate if tokens > 0.0 else now_s
+            if ends_s < due_s:
+                due_s = ends_s
         if due_s < self._due_s:
             self._due_s = due_s
             self._events.at(due_s, self._fire, due_s)

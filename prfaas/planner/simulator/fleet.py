@@ -19,6 +19,7 @@ class FleetView:
         self._links: Sequence[Link] = ()
         self._rates: list[PrefillRate] = []
         self._states: list[EngineState] = []
+        self._idle: dict[tuple[int, int, bool], EngineState] = {}
         self._shown: tuple[EngineState, ...] = ()
         self.link_states: tuple[LinkState, ...] = ()
         self._before: list[tuple[float, float, float]] = []
@@ -42,11 +43,22 @@ class FleetView:
         """The fleet now; each call is another turn."""
         if self.changed:
             for at in self.changed:
-                self._states[at] = _state(self._engines[at], self._rates[at])
+                self._states[at] = self._state(at)
             self.changed.clear()
             self._shown = tuple(self._states)
         self._turns += 1
         return FleetSnapshot(self._site, self._shown, self.link_states, self._turns, self._cache)
+
+    def _state(self, at: int) -> EngineState:
+        """Of an engine without a queue of prompts, the same value again for as many requests: such as decode."""
+        engine = self._engines[at]
+        if engine.waiting_tokens or engine.is_draining or not engine.is_healthy:
+            return _state(engine, self._rates[at])
+        key = (at, engine.inflight, engine.can_prefill)
+        known = self._idle.get(key)
+        if known is None:
+            known = self._idle[key] = _state(engine, self._rates[at])
+        return known
 
     def look_at_links(self, passed_s: float) -> None:
         """Take in what the links did in the last ``passed_s`` seconds."""

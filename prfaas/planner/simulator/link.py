@@ -113,7 +113,8 @@ class Link:
             return
         self._at_s = now_s
         for each in self._making:
-            each.backlog_bytes = max(0.0, each.backlog_bytes + (each.made_bytes_s - each.rate_bytes_s) * passed_s)
+            if each.made_bytes_s != each.rate_bytes_s:
+                each.backlog_bytes = max(0.0, each.backlog_bytes + (each.made_bytes_s - each.rate_bytes_s) * passed_s)
         self._clock_bytes += self._share_bytes_s * passed_s
         self.delivered_bytes += self._total_bytes_s * passed_s
         if self._making or self._ending:

@@ -9,6 +9,8 @@ BUCKETS_PER_OCTAVE = 8
 """Quantiles are known to 9 %, and interpolated within that."""
 SMALLEST_S, OCTAVES = 1e-4, 30
 """From 0.1 ms to a day."""
+ROUNDING = 1e-6
+"""Of a pace that is exactly what was promised."""
 SLICE_S, MAX_SLICES = 60.0, 20_000
 """Good answers are counted by the minute of their arrival, for two weeks; later ones count in the last slice."""
 
@@ -73,7 +75,7 @@ class Tally:
         if output_tokens > 1:
             pace_s = max(ended_s - first_token_s, 0.0) / (output_tokens - 1)
             self.token.add(pace_s)
-        if wait_s <= self._first_token_s and pace_s <= self._token_s * (1 + 1e-9):
+        if wait_s <= self._first_token_s and pace_s <= self._token_s * (1 + ROUNDING):
             self.good += 1
             at = min(int(arrived_s / SLICE_S), MAX_SLICES)
             while len(self.good_by_slice) <= at:

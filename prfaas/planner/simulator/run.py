@@ -1,8 +1,8 @@
 """One scenario under one setting, from the first arrival to the last answer.
 
 An arrival is placed by the router's own ``place`` on a snapshot made as the gateway makes it. Then its prefill queues,
-its cache crosses the link while it is made, and its decode engine answers. A try that fails goes on with the placement's
-alternatives as in the gateway.
+its cache crosses the link while it is made, and its decode engine answers. A try that fails goes on with the
+placement's alternatives as in the gateway.
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ MAX_TRIES, MAX_REMOTE_TRIES = 4, 2
 """Those of the gateway (``gateway/ways.py``)."""
 MAX_REASONS = 500
 PROGRESS_REQUESTS = 2_000
+_NO_HITS: dict[str, int] = {}
 
 Progress = Callable[[int], None]
 """Told how many requests have arrived since the last time."""
@@ -95,8 +96,8 @@ class Simulation:
         tally.arrive(self.events.now_s)
         if self._progress and not tally.arrived % PROGRESS_REQUESTS:
             self._progress(PROGRESS_REQUESTS)
-        hits = self._hits(arrival)
-        decision = place(RequestFeatures(arrival.prompt_tokens, hits=hits), self.view.snapshot(), self.policy)
+        hits = self._hits(arrival) if self._has_caches else _NO_HITS
+        decision = place(RequestFeatures(arrival.prompt_tokens, (), hits), self.view.snapshot(), self.policy)
         if isinstance(decision, Refusal) or len(self._live) >= self.scenario.max_waiting:
             tally.refused += 1
             if self.controller:
@@ -249,7 +250,7 @@ class Simulation:
             self.view.look_at_links(interval_s)
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now_s:
-            _, request, tries = deadlines.popleft()
+            request, tries = deadlines.popleft()[1:]
             if request.transfer is not None and request.tries == tries:
                 self.fail(request)
         self.roles.step()
