@@ -54,7 +54,9 @@ class ControllerConfig(Section):
         ),
     ] = None
     min_threshold_tokens: Tokens = 0
-    max_threshold_tokens: Annotated[Tokens | None, Field(description="None: up to the model's longest prompt.")] = None
+    max_threshold_tokens: Annotated[
+        Tokens | None, Field(description="No t is above; that nothing goes remote is possible all the same.")
+    ] = None
     min_prefill_engines: Annotated[Engines, Field(description="Of the gateway's site.")] = 1
     min_decode_engines: Annotated[Engines, Field(ge=1, description="Of the gateway's site.")] = 1
     slo_token_s: Annotated[

@@ -92,7 +92,7 @@ def test_a_prefill_bound_fleet_gets_another_prefill_engine(tmp_path: Path) -> No
     at = real(with_profile(split_tree(conversion_s=1, dwell_s=1), tmp_path))
     del at.tree["links"][0], at.tree["engines"]["cloud-0"]
     at.live.reload()
-    ask(at, seconds=20, per_second=12, tokens=90)
+    ask(at, seconds=7, per_second=12, tokens=90)
     before = at.value("capacity")
     ask(at, seconds=600, per_second=12, tokens=90)
     view, told = at.services.view, at.loop.overview()
