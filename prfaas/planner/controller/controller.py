@@ -171,10 +171,11 @@ class TwoScaleController:
         if kinds is None or lengths is None or not stock.local_engines:
             self._waits_for = "a local engine whose speed is known"
             return None
-        self._waits_for = ""
+        is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
+        missing = settings.min_answers - estimates.answers if kinds.knows_decode else 0
+        self._waits_for = f"{missing} more answers, to know how much is decoded" if missing > 0 else ""
         workload = Workload(lengths, estimates.output_tokens or 1.0)
         model = FleetModel(kinds.local, kinds.remote, workload, self._slo, self._sites)
-        is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
         outlook = look(model, self._counts, self._planned, estimates.requests_s, settings, is_divided=is_divided)
         return _Plan(outlook, lengths, model.seconds_per_token(), now_s, stock.counts, stock.capacity_bytes_s)
 
