@@ -42,8 +42,7 @@ def test_a_prefill_bound_fleet_gets_prefill_engines_and_keeps_them() -> None:
     assert max(second.local_s for second in seen[-300:]) < 5.0
     state = one.state()
     assert state.now is not None
-    assert state.utilisation is not None
-    assert state.utilisation < 1
+    assert max(stage.utilisation or 0.0 for stage in state.now.stages) < 1
 
 
 def test_a_decode_bound_fleet_gets_decode_engines() -> None:
@@ -193,7 +192,9 @@ def test_the_stack_on_one_machine_gets_sensible_advice() -> None:
     assert advice.threshold_tokens < 1000
     assert state.now is not None
     assert (state.now.shared_engines, state.now.prefill_engines) == (1, 0)
-    assert state.utilisation == pytest.approx(0.325, rel=0.1)
+    use = {stage.name: stage.utilisation for stage in state.now.stages}
+    assert use["remote prefill"] == pytest.approx(0.325, rel=0.1)
+    assert use["local engines"] == pytest.approx(0.2, rel=0.1)
     assert state.waits_for == ""
 
 

@@ -1,9 +1,9 @@
 """What holds of the controller whatever it sees."""
 
-import math
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from prfaas.planner.controller.advice import Advice
@@ -14,6 +14,7 @@ from prfaas.planner.profile import EngineProfile
 from prfaas.routing.figures import CacheSize, PrefillRate
 from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
 from tests.planner import cases
+from tests.planner.controller.fluid import fleet_of, link, local_engine, remote_engine
 
 several = settings(max_examples=60, deadline=None)
 
@@ -119,7 +120,7 @@ def test_it_never_fails_and_keeps_to_its_bounds(
     threshold: int | None,
 ) -> None:
     """Whatever engines, links, lengths and times: t within its bounds, at most so many conversions in any hour, only of
-    engines of the site that play another role now, and no figure that is none."""
+    engines of the site that play another role now, and every figure one that JSON has."""
     controller = TwoScaleController(threshold, local=local, remote=remote, slo=cases.SLO, settings=rules)
     begun: list[float] = []
     for now_s, fleet, advice in advices(controller, seen):
@@ -159,8 +160,69 @@ def test_it_is_a_function_of_what_it_sees(
 
 def _check_state(controller: TwoScaleController) -> None:
     state = controller.state()
+    json.dumps(asdict(state), allow_nan=False)
     for part in (state.estimates, state.pressure, state.now, state.wanted):
         for each in fields(part) if part else ():
             figure = getattr(part, each.name)
-            assert not isinstance(figure, float) or (figure >= 0 and not math.isnan(figure)), each.name
+            assert not isinstance(figure, float) or figure >= 0, each.name
     assert len(state.changes) <= 64
+
+
+phases = st.lists(
+    st.tuples(
+        st.integers(1, 40),
+        st.sampled_from([0, 1, 30, 300]),
+        st.sampled_from([10, 1000, 20_000]),
+        st.sampled_from([1, 100, 2000]),
+        st.booleans(),
+        st.booleans(),
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+@several
+@given(st.integers(0, 5), st.integers(1, 5), st.integers(0, 2), phases, rules, st.integers(0, 4))
+def test_a_fleet_that_follows_or_not_is_never_torn_apart(
+    prefill: int,
+    decode: int,
+    shared: int,
+    phases: list[tuple[int, int, int, int, bool, bool]],
+    rules: ControllerSettings,
+    fixed: int,
+) -> None:
+    """Demands that jump, a remote site that comes and goes, advice that is followed or not: no more conversions in any
+    hour than allowed, none of an engine that may not be, and always as many that decode as the bound says."""
+    roles = {f"p{at}": "prefill" for at in range(prefill)} | {f"d{at}": "decode" for at in range(decode)}
+    convertible = sorted(roles)[fixed:]
+    controller = TwoScaleController(
+        512, local=cases.LOCAL, remote=cases.REMOTE, slo=cases.SLO, settings=rules, convertible=convertible
+    )
+    draining: dict[str, tuple[str, float]] = {}
+    begun: list[float] = []
+    now_s = 0.0
+    for looks, arrivals, length, output, is_remote, is_followed in phases:
+        for _ in range(looks):
+            now_s += 10.0
+            for each in range(arrivals):
+                controller.note_arrival(now_s - 9.0, length + each)
+                controller.note_answer(output)
+            for name in [name for name, (_, end_s) in draining.items() if now_s >= end_s]:
+                roles[name] = draining.pop(name)[0]
+            engines = [local_engine(name, role, is_draining=name in draining) for name, role in roles.items()]
+            engines += [local_engine(f"b{at}", "prefill", "decode") for at in range(shared)]
+            fleet = fleet_of([*engines, remote_engine("cloud-0", is_healthy=is_remote)], [link()])
+            advice = controller.step(now_s, fleet)
+            for wanted in advice.conversions:
+                assert wanted.engine in convertible
+                assert roles[wanted.engine] != wanted.role
+                begun.append(now_s)
+                if is_followed:
+                    draining[wanted.engine] = wanted.role, now_s + 25.0
+            playing = [name for name, role in roles.items() if role == "decode" and name not in draining]
+            assert len(playing) + shared >= min(rules.min_decode_engines, decode + shared)
+            _check_state(controller)
+    most = rules.max_conversions_per_hour
+    assert all(later - earlier >= 3600 for earlier, later in zip(begun, begun[most:], strict=False))
+    event(f"conversions: {min(len(begun), 3)}")
