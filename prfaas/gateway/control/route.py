@@ -16,14 +16,16 @@ from prfaas.gateway.operator_routes import Guard
 
 def add_plan_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guard) -> None:
     """For those who may see the decisions."""
-    described = {200: {"description": "The plan.", "content": {"application/json": {"schema": PLAN}}}}
+    described: dict[int | str, dict[str, Any]] = {
+        200: {"description": "The plan.", "content": {"application/json": {"schema": PLAN}}}
+    }
 
     @app.get("/prfaas/plan", responses=described)
     async def plan(request: Request) -> Response:
         """The controller: its mode, what it wants and why, what it knows, and its last changes; for operators."""
         if live.now.access.needs_key:
             guard.check(request)
-        # What no stage limits is infinite, which JSON cannot say: msgspec writes null.
+        # A figure that is not finite would be no JSON: msgspec writes null.
         return Response(msgspec.json.encode(control.overview()), media_type="application/json")
 
 

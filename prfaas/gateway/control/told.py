@@ -6,7 +6,6 @@ import msgspec
 
 from prfaas.gateway.control.follow import Follower, threshold_of
 from prfaas.gateway.services import GatewayServices
-from prfaas.planner.controller.model import STAGES, Division
 from prfaas.planner.controller.view import ControllerState
 
 
@@ -38,15 +37,7 @@ def overview_of(services: GatewayServices, follower: Follower, state: Controller
 
 
 def told(state: ControllerState) -> dict[str, Any]:
-    """Names of stages beside their figures. Its changes are left out: whoever follows them keeps the history."""
+    """Its changes are left out: whoever follows them keeps the history."""
     plain: dict[str, Any] = msgspec.to_builtins(state)
     del plain["changes"]
-    return {**plain, "now": _division(state.now), "wanted": _division(state.wanted)}
-
-
-def _division(division: Division | None) -> dict[str, Any] | None:
-    if division is None:
-        return None
-    plain: dict[str, Any] = msgspec.to_builtins(division)
-    limits = dict(zip(STAGES, division.limits_requests_s, strict=True))
-    return {**plain, "limits_requests_s": limits, "binding": division.binding}
+    return plain

@@ -121,8 +121,9 @@ def test_without_profiles_measured_speeds_set_the_threshold() -> None:
     told = msgspec.json.decode(msgspec.json.encode(at.loop.overview()))
     assert (told["errors"], told["last_error"]) == (0, "")
     assert told["state"]["now"]["threshold_tokens"] == told["state"]["planned_threshold_tokens"]
-    assert told["state"]["now"]["limits_requests_s"]["local prefill"] is None
-    assert told["state"]["now"]["limits_requests_s"]["remote prefill"] > 0
+    stages = {each["name"]: each["requests_s"] for each in told["state"]["now"]["stages"]}
+    assert stages["local prefill"] is None
+    assert stages["remote prefill"] > 0
     [change] = [each for each in told["changes"] if each["kind"] == "threshold"]
     assert change["what"].startswith("threshold from 50 to ")
     assert told["threshold_tokens"] < 40
