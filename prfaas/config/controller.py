@@ -13,7 +13,7 @@ Engines = Annotated[int, Field(ge=0, le=100_000)]
 
 def _word(value: object) -> object:
     """YAML reads a bare ``on`` or ``off`` as a truth value."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 class ProfilesConfig(Section):

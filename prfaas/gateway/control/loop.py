@@ -44,6 +44,7 @@ class ControlLoop:
         self._follower = Follower(self._history)
         self._made: tuple[object, SeenController] | None = None
         self._has_begun = False
+        self._mode = live.now.config.controller.mode
         self._looks = self._errors = 0
         self._error = ""
         if live.now.config.controller.mode != "off":
@@ -92,11 +93,12 @@ class ControlLoop:
 
     def _look(self, services: GatewayServices) -> None:
         config, mode, taken = services.config, services.config.controller.mode, services.demand.take()
-        if mode != "on":
+        if mode != self._mode:
+            self._mode = mode
             self._follower.let_go(services, f"the controller is {mode} now")
+            self._follower.forget()  # what was said of doing it is not said of not doing it, and the other way round
         if mode == "off":
             self._made = None
-            self._follower.forget()
             return
         self._follower.settle(services)
         controller = self._controller(config)

@@ -185,6 +185,20 @@ def test_switched_off_the_file_holds_again(mode: str) -> None:
     assert ("given_up", f"edge-2 is not converted to decode: the controller is {mode} now") in at.changes()
 
 
+def test_switched_on_it_does_what_it_said() -> None:
+    """The controller has learnt in shadow and goes on; back in shadow it says what it would do from there on."""
+    at = controlled(split_tree("shadow"))
+    at.look(Advice(9, reasons=WHY))
+    for mode in ("on", "shadow"):
+        at.tree["controller"]["mode"] = mode
+        at.live.reload()
+        at.look(Advice(9, reasons=WHY))
+    told = [what for kind, what in at.changes() if kind == "threshold"]
+    would = "would set the threshold from 5 to 9 tokens"
+    assert told == [would, "threshold from 5 to 9 tokens", would]
+    assert len(at.made) == 1
+
+
 def test_another_setting_makes_another_controller() -> None:
     """What it was made of has changed, so it learns anew."""
     at = controlled()
