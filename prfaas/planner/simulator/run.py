@@ -42,8 +42,9 @@ class Simulation:
         self.scenario, self.setting = scenario, setting
         self.events, self.tally = Events(), Tally(scenario.promise)
         fleet = scenario.fleet
-        local = next(each.profile for each in fleet.engines if each.site == fleet.site and each.role != "prefill")
-        self.cache_size = local.cache_size()
+        # As the planner does: the cache is what the remote engines' profile says of it, where there are any.
+        profiles = {each.site == fleet.site: each.profile for each in fleet.engines}
+        self.cache_size = (profiles.get(False) or profiles[True]).cache_size()
         self.view = FleetView(fleet.site, self.cache_size, Scarcity())
         touch = self.view.changed.add
         self.engines = [Engine(spec, at, self.events, self, touch) for at, spec in enumerate(fleet.engines)]

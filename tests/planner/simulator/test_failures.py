@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prfaas.errors import ConfigError
 from prfaas.planner.lengths import EmpiricalLengths
 from prfaas.planner.simulator.arrivals import Prefixes, Synthetic
-from prfaas.planner.simulator.policies import Phase, Setting
+from prfaas.planner.simulator.policies import PREDICTIVE, RULES, Phase, Setting
 from prfaas.planner.simulator.request import Arrival
 from prfaas.planner.simulator.run import Simulation, simulate
 from prfaas.planner.simulator.spec import Change, EngineSpec, FleetSpec, LinkSpec
@@ -96,7 +96,7 @@ settings_drawn = st.builds(
     st.just("drawn"),
     st.sampled_from([None, 0, 800]),
     st.sampled_from([None, 1, 2]),
-    st.sampled_from(["threshold", "predictive"]),
+    st.sampled_from([RULES, PREDICTIVE]),
     phases=st.lists(
         st.builds(Phase, st.floats(0, 60), st.sampled_from([None, 500]), st.integers(0, 2)), max_size=2
     ).map(tuple),
