@@ -106,18 +106,18 @@ class TwoScaleController:
             because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
             reasons.append(f"t {said(self._threshold)} -> {said(threshold)}: {because}")
             self._threshold = threshold
-        conversion = self._conversions.next(now_s, self._wish(estimates))
-        if conversion is not None and self._plan is not None:
-            self._advised += 1
-            reasons.append(f"convert {conversion.engine} to {conversion.role}: {self._plan.outlook.reason}")
+        conversions = self._conversions.next(now_s, self._wish(estimates))
+        if conversions and self._plan is not None:
+            self._advised += len(conversions)
+            names = ", ".join(each.engine for each in conversions)
+            reasons.append(f"convert {names} to {conversions[0].role}: {self._plan.outlook.reason}")
         self._changes.extend(Change(now_s, each) for each in reasons)
-        return Advice(self._threshold, () if conversion is None else (conversion,), tuple(reasons))
+        return Advice(self._threshold, conversions, tuple(reasons))
 
     def state(self) -> ControllerState:
         """As of the last step."""
         estimates, plan = self._demand.estimates(self._now_s), self._plan
         outlook = plan.outlook if plan else None
-        pending = self._conversions.pending
         return ControllerState(
             self._threshold,
             self._planned,
@@ -130,7 +130,7 @@ class TwoScaleController:
             outlook.now.utilisation(estimates.requests_s) if outlook else None,
             len(self._stock.remote),
             self._stock.capacity_bytes_s,
-            pending.conversion if pending else None,
+            tuple(each.conversion for each in self._conversions.pending),
             self._advised,
             self._waits_for or self._conversions.waits_for,
             tuple(self._changes),
@@ -180,12 +180,12 @@ class TwoScaleController:
 
     @property
     def _counts(self) -> Counts:
-        """With the engine in conversion where it is going."""
+        """With engines in conversion where they are going."""
         stock, pending = self._stock, self._conversions.pending
-        to: Role | None = pending.conversion.role if pending and pending.has_begun else None
+        going: list[Role] = [each.conversion.role for each in pending if each.has_begun]
         return Counts(
-            len(stock.prefill) + (to == "prefill"),
-            len(stock.decode) + (to == "decode"),
+            len(stock.prefill) + going.count("prefill"),
+            len(stock.decode) + going.count("decode"),
             len(stock.shared),
             fixed_prefill=len(stock.prefill) - len(stock.convertible("prefill")),
             fixed_decode=len(stock.decode) - len(stock.convertible("decode")),
@@ -240,7 +240,8 @@ class TwoScaleController:
         return Wish(
             "prefill" if more > 0 else "decode",
             self._stock.convertible("decode" if more > 0 else "prefill"),
+            outlook.at_once,
             served - min(outlook.draining.requests_s, served),
             min(outlook.wanted.requests_s, needed) - served,
-            abs(more),
+            -(-abs(more) // outlook.at_once),
         )

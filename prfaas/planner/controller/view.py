@@ -43,7 +43,7 @@ class ControllerState:
         utilisation: of the narrowest stage, by the model, under the present demand.
         remote_engines: that can be used.
         link_bytes_s: what the links from their sites carry, together.
-        pending: the conversion on its way.
+        pending: the conversions on their way.
         conversions: that were advised in all.
         waits_for: what the next plan or conversion waits for, in words; empty when nothing is wanted.
         changes: the last ones, oldest first.
@@ -60,7 +60,7 @@ class ControllerState:
     utilisation: float | None
     remote_engines: int
     link_bytes_s: float
-    pending: Conversion | None
+    pending: tuple[Conversion, ...]
     conversions: int
     waits_for: str
     changes: tuple[Change, ...]
