@@ -119,6 +119,6 @@ def test_every_request_ends_exactly_once(
     run = Simulation(scenario(spec, arrivals=arrivals, changes=(*first, *second), max_waiting=50), setting)
     outcome = run.run()
     assert outcome.arrived == outcome.answered + outcome.refused + outcome.failed
-    assert not run.live
+    assert not run.tries.live
     assert [(each.inflight, each.waiting_tokens, each.is_idle) for each in run.engines] == [(0, 0, True)] * len(engines)
     assert all(link.queued_bytes < 1000 for link in run.links.values())
