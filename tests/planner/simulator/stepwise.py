@@ -1,4 +1,4 @@
-"""One engine that does both, step by step as vLLM schedules: every answer gets a token, then prompts fill the budget."""
+"""One engine that does both, step by step as vLLM schedules: each answer gets a token, then prompts fill the budget."""
 
 from collections import deque
 from collections.abc import Sequence
