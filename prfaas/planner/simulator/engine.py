@@ -116,6 +116,7 @@ class Engine:
         """Nothing moves while it is down."""
         self._advance()
         self._is_down = is_down
+        self._admit()
         self._settle()
 
     def finish(self) -> None:
@@ -130,7 +131,7 @@ class Engine:
             self.hooks.prefill_began(request)
 
     def _admit(self) -> None:
-        while self._ready and len(self._batch) < self._limit:
+        while self._ready and len(self._batch) < self._limit and not self._is_down:
             self._decode(self._ready.popleft(), self._events.now_s)
 
     def _decode(self, request: Request, now_s: float) -> None:
