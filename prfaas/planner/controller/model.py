@@ -14,7 +14,6 @@ The grid of ``prfaas.planner`` gives the quantities by threshold; three things a
 - *A demand.* Below Lambda_max every stage has a utilisation.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -77,12 +76,6 @@ class Division:
     def limit(self, stage: Stage) -> float:
         """Requests/s that one stage allows."""
         return self.limits_requests_s[STAGES.index(stage)]
-
-    def utilisation(self, demand_requests_s: float) -> float:
-        """Of the narrowest stage; above 1 when the demand is not served."""
-        if demand_requests_s <= 0:
-            return 0.0
-        return demand_requests_s / self.requests_s if self.requests_s > 0 else math.inf
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,9 @@ def test_none_at_all_may_be_configured() -> None:
 
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:
     """As in shadow mode: after a minute it counts as not followed, and ten minutes later it is said again."""
-    conversions, fleet, said = Conversions(SETTINGS), fleet_of(DECODERS), []
-    begun = []
+    conversions, fleet = Conversions(SETTINGS), fleet_of(DECODERS)
+    said: list[str] = []
+    begun: list[int] = []
     for second in range(1500):
         said += conversions.watch(float(second), fleet)
         if conversions.next(float(second), wish()):
