@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prfaas.errors import ConfigError
-from prfaas.planner.curve import PiecewiseLinear, Quadratic
+from prfaas.planner.curve import Curve, PiecewiseLinear, Quadratic
 from prfaas.planner.decode import DecodeProfile
 from prfaas.planner.simulator.cache import BLOCK_TOKENS, PrefixCaches
 from prfaas.planner.simulator.events import Events
@@ -18,12 +18,12 @@ from prfaas.planner.simulator.speeds import prefill_seconds, scalar, step_table
 from prfaas.routing.figures import PrefillRate
 from prfaas.routing.placement import Placement
 
-CURVES = [PiecewiseLinear((100.0, 1000.0, 5000.0), (0.1, 0.5, 4.0)), Quadratic(0.3, 1e-4, 1e-9)]
+CURVES: list[Curve] = [PiecewiseLinear((100.0, 1000.0, 5000.0), (0.1, 0.5, 4.0)), Quadratic(0.3, 1e-4, 1e-9)]
 
 
 @pytest.mark.parametrize("curve", CURVES)
 @given(tokens=st.floats(1, 10_000))
-def test_one_length_at_a_time_is_what_the_curve_says(curve: PiecewiseLinear | Quadratic, tokens: float) -> None:
+def test_one_length_at_a_time_is_what_the_curve_says(curve: Curve, tokens: float) -> None:
     """The fast function and the array's agree, below, between and beyond the points."""
     assert scalar(curve)(tokens) == pytest.approx(float(curve.at(np.array([tokens]))[0]))
 
@@ -87,8 +87,9 @@ def test_what_a_slow_prefill_cannot_use_goes_to_the_other() -> None:
     link = Link(LinkSpec("cloud", 10_000.0), events)
     link.arrived = lambda request: arrived.append(events.now_s)
     slow, ready = transfer(4.0, made_bytes=8000), transfer(1.0, cached_bytes=8000)
-    events.at(0.0, lambda _: (link.begin(slow), link.begin(ready), link.prefilled(ready)))
-    events.at(4.0, lambda _: link.prefilled(slow))
+    for at_s, happens, to in ((0.0, link.begin, slow), (0.0, link.begin, ready), (0.0, link.prefilled, ready)):
+        events.at(at_s, happens, to)
+    events.at(4.0, link.prefilled, slow)
     events.run()
     assert arrived == pytest.approx([1.0, 4.0], abs=0.02)  # 64 bytes are 6 ms here
     assert link.delivered_bytes == pytest.approx(16_000, rel=0.02)
@@ -99,7 +100,7 @@ def test_a_backlog_leaves_before_the_link_follows_the_prefill() -> None:
     events = Events()
     link = Link(LinkSpec("cloud", 2000.0), events)
     one = transfer(10.0, made_bytes=10_000, cached_bytes=5000)
-    events.at(0.0, lambda _: link.begin(one))
+    events.at(0.0, link.begin, one)
     events.at(6.0, lambda _: None)
     events.run()
     assert link.queued_bytes == pytest.approx(0, abs=64)
