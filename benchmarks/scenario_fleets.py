@@ -18,17 +18,18 @@ TRACE = Path(__file__).parent / "data" / "mooncake_conversation_trace.jsonl"
 LENGTHS = LogNormalLengths(9.90, 1.00, 128, 128 << 10)
 SHORT = LogNormalLengths(8.80, 1.00, 128, 128 << 10)
 """A third as long: the drift leads from here to about the paper's."""
-PROMISE = Promise(first_token_s=20.0, token_s=0.026)
-"""The longest prompts take 22 s on a local engine with nothing before them; 40 tokens a second are the paper's, plus 4 %
-so that a pace that is exactly that keeps it."""
+PROMISE = Promise(first_token_s=20.0, token_s=0.03)
+"""The longest prompts take 22 s on a local engine with nothing before them. The paper's pace is 40 tokens a second, the
+step of its only operating point; here it may slip to 33, or a single prefill on a decode engine spoils its batch."""
 CACHE_TOKENS = 4_000_000
-"""Of prompts, on one engine: 70 GB of the paper's model, host memory."""
+"""Of prompts, on one engine: 70 GB of the paper's model, in host memory."""
 SITES = (1, 8, 64)
 
 
 def scenarios(seed: int) -> Iterator[Scenario]:
-    """All, each at about four fifths of what the planner promises for it, unless its name says more."""
-    yield Scenario("trace", fleet(cache_tokens=CACHE_TOKENS), Trace(TRACE), PROMISE)
+    """All, offered about three quarters of what the planner promises the fleet as it is at the beginning; where the
+    site is lost less, which the local engines alone can just serve."""
+    yield Scenario("trace", fleet(cache_tokens=CACHE_TOKENS), Trace(TRACE, speed=2.0), PROMISE)
     yield _synthetic("bursts", seed, 2.2, 2 * HOUR_S, cv=3.0)
     drift = Synthetic(2.4, 2 * HOUR_S, SHORT, 1024, seed, length_scale=ramp(0.5 * HOUR_S, 1.5 * HOUR_S, 3.0))
     yield Scenario("drift", fleet(), drift, PROMISE)

@@ -9,7 +9,6 @@ the simulator's own speed and memory.
 """
 
 import argparse
-import dataclasses
 import resource
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.scenario_fleets import scenarios
+from benchmarks.scenario_fleets import LENGTHS, PROMISE, fleet, scenarios
+from prfaas.planner.simulator.arrivals import Synthetic
 from prfaas.planner.simulator.compare import compare
 from prfaas.planner.simulator.contestants import CONTESTANTS, Contestant
 from prfaas.planner.simulator.outcome import Outcome
@@ -29,7 +29,7 @@ from prfaas.planner.simulator.run import simulate
 from prfaas.planner.simulator.spec import Scenario
 
 WANTED_VS_ORACLE, WANTED_VS_ALL_LOCAL = 0.95, 0.98
-MILLION = 1_000_000
+MILLION, MILLION_REQUESTS_S = 1_000_000, 2.6
 
 Outcomes = dict[Contestant, Outcome]
 
@@ -94,11 +94,10 @@ def figures(results: dict[str, Outcomes]) -> dict[str, object]:
 
 def million(seed: int) -> dict[str, object]:
     """The case study under the planned threshold: processor seconds, and memory at a tenth and at the end."""
-    base = next(each for each in scenarios(seed) if each.name == "bursts")
-    arrivals = dataclasses.replace(base.arrivals, requests_s=2.6, cv=1.0)  # type: ignore[type-var]  # is a Synthetic
     keys: dict[str, object] = {}
     for count in (MILLION // 10, MILLION):
-        scenario = dataclasses.replace(base, arrivals=dataclasses.replace(arrivals, duration_s=count / 2.6))
+        arrivals = Synthetic(MILLION_REQUESTS_S, count / MILLION_REQUESTS_S, LENGTHS, 1024, seed)
+        scenario = Scenario("million", fleet(), arrivals, PROMISE)
         began_s = time.process_time()
         outcome = simulate(scenario, Setting("fixed", 19_400, 3))
         seconds = time.process_time() - began_s
