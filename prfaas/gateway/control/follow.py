@@ -56,7 +56,8 @@ class Follower:
         if is_on:
             services.view.set_threshold(wanted)
         what = f"threshold from {former} to {wanted} tokens"
-        self._history.add(services, "threshold", what if is_on else f"would set the {what}", advice.reasons)
+        said = what if is_on else f"would set the {what}"
+        self._history.add(services, "threshold", said, advice.reasons, is_brief=advice.is_brief)
         return True
 
     def _follow_conversion(

@@ -13,6 +13,8 @@ Kind = Literal["threshold", "conversion", "converted", "given_up", "note"]
 
 MAX_CHANGES = 200
 """Hours of a fleet that is not quite in balance."""
+MAX_BRIEF = 20
+"""Of a threshold that goes up and down with queues: apart, or a minute of it would hide all else."""
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +43,24 @@ class History:
     def __init__(self, unix_s: Callable[[], float]) -> None:
         self._unix_s = unix_s
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
+        self._brief: deque[Change] = deque(maxlen=MAX_BRIEF)
 
-    def add(self, services: GatewayServices, kind: Kind, what: str, reasons: tuple[str, ...] = ()) -> None:
-        """It happens now."""
+    def add(
+        self,
+        services: GatewayServices,
+        kind: Kind,
+        what: str,
+        reasons: tuple[str, ...] = (),
+        *,
+        is_brief: bool = False,
+    ) -> None:
+        """It happens now; ``is_brief`` for seconds only, as a rule."""
         mode = services.config.controller.mode
         log.info("controller (%s): %s%s", mode, what, f": {'; '.join(reasons)}" if reasons else "")
         services.metrics.control.count_change(kind, mode)
-        self._changes.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
+        kept = self._brief if is_brief else self._changes
+        kept.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
 
-    def latest_first(self) -> Sequence[dict[str, Any]]:
-        """As plain values."""
-        return [asdict(change) for change in reversed(self._changes)]
+    def latest_first(self, *, is_brief: bool = False) -> Sequence[dict[str, Any]]:
+        """The brief ones or the others, as plain values."""
+        return [asdict(change) for change in reversed(self._brief if is_brief else self._changes)]

@@ -83,6 +83,7 @@ class ControlLoop:
             "errors": self._errors,
             "last_error": self._error,
             "changes": self._history.latest_first(),
+            "brief_changes": self._history.latest_first(is_brief=True),
         }
 
     def _may_begin(self, services: GatewayServices) -> bool:

@@ -39,6 +39,15 @@ def _list_of(items: Mapping[str, Any], description: str = "") -> dict[str, Any]:
 
 _TEXT, _NUMBER, _COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
 _ROLE = {"type": "string", "enum": ["prefill", "decode"]}
+_CHANGE = _object(
+    {
+        "unix_s": _NUMBER,
+        "mode": {"type": "string", "enum": [*get_args(Mode)]},
+        "kind": {"type": "string", "enum": [*get_args(Kind)]},
+        "what": _TEXT,
+        "reasons": _list_of(_TEXT),
+    }
+)
 _STATE = {
     "type": ["object", "null"],
     "description": "What the controller knows, plans and waits for (`waits_for`); null in mode off.",
@@ -65,17 +74,7 @@ PLAN = _object(
         "looks": _COUNT,
         "errors": _COUNT,
         "last_error": {**_TEXT, "description": "Of the last look, empty when that went well."},
-        "changes": _list_of(
-            _object(
-                {
-                    "unix_s": _NUMBER,
-                    "mode": {"type": "string", "enum": [*get_args(Mode)]},
-                    "kind": {"type": "string", "enum": [*get_args(Kind)]},
-                    "what": _TEXT,
-                    "reasons": _list_of(_TEXT),
-                }
-            ),
-            "The last ones, latest first; in shadow what would have been done.",
-        ),
+        "changes": _list_of(_CHANGE, "The last ones, latest first; in shadow what would have been done."),
+        "brief_changes": _list_of(_CHANGE, "The same of thresholds that followed queues, for seconds as a rule."),
     }
 )

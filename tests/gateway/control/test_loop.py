@@ -66,6 +66,19 @@ def test_shadow_follows_its_own_wishes_in_what_it_says() -> None:
     ]
 
 
+def test_brief_moves_hide_nothing() -> None:
+    """A threshold that goes up and down with queues is logged and counted each time, and kept apart."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    for number in range(50):
+        at.look(Advice(10 + number % 2, reasons=("a queue",), is_brief=True))
+    told = at.loop.overview()
+    assert [each["what"] for each in told["changes"]] == ["threshold from 5 to 9 tokens"]
+    assert len(told["brief_changes"]) == 20
+    assert told["brief_changes"][0]["what"] == "threshold from 10 to 11 tokens"
+    assert at.value("changes_total", kind="threshold", mode="on") == 51
+
+
 def test_nothing_is_looked_at_before_every_engine_was_heard_of() -> None:
     """At the start of a gateway all engines look lost; one that is added later holds nothing up."""
     at = controlled()
