@@ -11,6 +11,7 @@ import typer
 
 from prfaas import __version__
 from prfaas.commands.plan import plan
+from prfaas.commands.simulate import simulate
 from prfaas.config import NAME_PATTERN, Config, certificate_name, json_schema, load_config, tls_settings
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
 
@@ -29,6 +30,7 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.command()(plan)
+app.command()(simulate)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE")]
 Folder = Annotated[Path, typer.Option("--folder", help="For the model, logs and the configuration.", metavar="FOLDER")]
@@ -59,6 +61,7 @@ def gateway(
 
     import msgspec
 
+    from prfaas.gateway.control.make import controller_of
     from prfaas.gateway.live import ConfigSource
     from prfaas.gateway.serve import Inherited, serve
     from prfaas.transport.report import ReportClient
@@ -68,7 +71,12 @@ def gateway(
         tls = tls_settings(config, config.gateway.site)
         return ReportClient(msgspec.convert(tls, TlsSettings) if tls else None)
 
-    source = ConfigSource(lambda: _load(config), reports, os.environ)
+    def load() -> Config:
+        again = _load(config)
+        controller_of(again)  # profiles are files of their own: a wrong one refuses the reload, too
+        return again
+
+    source = ConfigSource(load, reports, os.environ)
     serve(loaded, reports(loaded), source, Inherited.parse(worker) if worker else None)
 
 

@@ -1,0 +1,131 @@
+"""The controller's turn, again and again: tell it what came, let it look at the fleet, follow what it says."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, get_args
+
+from prfaas.config import Config
+from prfaas.config.controller import Mode
+from prfaas.fleet.fleet import NOT_PROBED
+from prfaas.gateway.control.follow import Follower, threshold_of
+from prfaas.gateway.control.history import History
+from prfaas.gateway.control.told import overview_of
+from prfaas.gateway.live import Live
+from prfaas.gateway.services import GatewayServices
+from prfaas.planner.controller.view import SeenController
+
+MakeController = Callable[[Config], SeenController]
+"""A controller for a configuration. Raises ConfigError."""
+
+log = logging.getLogger(__name__)
+
+
+class ControlLoop:
+    """Owns the controller; belongs to one event loop.
+
+    In ``shadow`` the fleet never follows: what is said is logged and kept. In ``on`` the threshold is set at once and
+    conversions are begun. In ``off`` nobody is asked; then, as in ``shadow``, threshold and roles are the file's.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        make: MakeController,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ConfigError when there can be no controller for the configuration."""
+        self._live = live
+        self._make = make
+        self._sleep = sleep
+        self._history = History(unix_s)
+        self._follower = Follower(self._history)
+        self._made: tuple[object, SeenController] | None = None
+        self._has_begun = False
+        self._mode = live.now.config.controller.mode
+        self._looks = self._errors = 0
+        self._error = ""
+        if live.now.config.controller.mode != "off":
+            self._controller(live.now.config)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.step()
+            await self._sleep(self._live.now.config.controller.interval_s)
+
+    def step(self) -> None:
+        """One look. An error in it is logged and counted, and the next look comes all the same."""
+        services = self._live.now
+        if not self._may_begin(services):
+            return
+        self._looks += 1
+        try:
+            self._look(services)
+            self._tell_metrics(services)
+            self._error = ""
+        except Exception as error:  # a bug of ours, or a fleet that no model fits: requests are served as they were
+            self._errors += 1
+            services.metrics.control.count_error()
+            problem = f"{type(error).__name__}: {error}"
+            if self._error != problem:
+                log.exception("the controller failed; threshold and roles stay as they are")
+            self._error = problem
+
+    def overview(self) -> Mapping[str, Any]:
+        """Mode, what is wanted, the controller's own state and the last changes, as plain values; ages in seconds."""
+        services, state = self._live.now, self._made[1].state() if self._made else None
+        return {
+            **overview_of(services, self._follower, state),
+            "looks": self._looks,
+            "errors": self._errors,
+            "last_error": self._error,
+            "changes": self._history.latest_first(),
+            "brief_changes": self._history.latest_first(is_brief=True),
+        }
+
+    def _may_begin(self, services: GatewayServices) -> bool:
+        """Once every engine has been heard of: before that all look as if they were lost."""
+        statuses = services.fleet.statuses()
+        self._has_begun = self._has_begun or all(status.problem != NOT_PROBED for status in statuses)
+        return self._has_begun
+
+    def _look(self, services: GatewayServices) -> None:
+        config, mode, taken = services.config, services.config.controller.mode, services.demand.take()
+        if mode != self._mode:
+            self._mode = mode
+            self._follower.let_go(services, f"the controller is {mode} now")
+            self._follower.forget()  # what was said of doing it is not said of not doing it, and the other way round
+        if mode == "off":
+            self._made = None
+            return
+        self._follower.settle(services)
+        controller = self._controller(config)
+        for at_s, tokens in taken.arrivals:
+            controller.note_arrival(at_s, tokens)
+        for tokens in taken.answers:
+            controller.note_answer(tokens)
+        self._follower.follow(services, controller.step(services.clock.now_s(), services.view.look()))
+
+    def _controller(self, config: Config) -> SeenController:
+        """The one for this configuration; it learns anew only where something that it was made of has changed."""
+        section, engines = config.controller, tuple(config.convertible_engines())
+        basis = (section.model_copy(update={"mode": "on"}), config.model.max_model_len, engines)
+        if self._made is None or self._made[0] != basis:
+            self._made = basis, self._make(config)
+            self._follower.forget()
+        return self._made[1]
+
+    def _tell_metrics(self, services: GatewayServices) -> None:
+        metrics = services.metrics.control
+        metrics.set_mode(services.config.controller.mode, get_args(Mode))
+        metrics.threshold.set(services.view.policy.threshold_tokens)
+        if (advice := self._follower.advice) is not None:
+            metrics.wanted.set(threshold_of(services.config, advice))
+        if self._made is not None:
+            state = self._made[1].state()
+            metrics.arrival_rate.set(state.estimates.requests_s)
+            if state.now is not None:
+                metrics.capacity.set(state.now.requests_s)
