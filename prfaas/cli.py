@@ -57,6 +57,7 @@ def gateway(
 
     import msgspec
 
+    from prfaas.gateway.control.make import controller_of
     from prfaas.gateway.live import ConfigSource
     from prfaas.gateway.serve import Inherited, serve
     from prfaas.transport.report import ReportClient
@@ -66,7 +67,12 @@ def gateway(
         tls = tls_settings(config, config.gateway.site)
         return ReportClient(msgspec.convert(tls, TlsSettings) if tls else None)
 
-    source = ConfigSource(lambda: _load(config), reports, os.environ)
+    def load() -> Config:
+        again = _load(config)
+        controller_of(again)  # profiles are files of their own: a wrong one refuses the reload, too
+        return again
+
+    source = ConfigSource(load, reports, os.environ)
     serve(loaded, reports(loaded), source, Inherited.parse(worker) if worker else None)
 
 

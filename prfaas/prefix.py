@@ -56,6 +56,21 @@ class PrefixChange:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedCounts:
+    """What was not as it should be with an engine's cache events, since its mover began.
+
+    Attributes:
+        gaps: times that a batch was missing; most are healed by a replay.
+        garbage: messages that were no batch, or none that could be read.
+        losses: times that something could not be had any more: what was cached before is not known.
+    """
+
+    gaps: int = 0
+    garbage: int = 0
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PrefixUpdate:
     """One message of an engine's feed, in order. The first one of a feed carries the geometry and is a reset.
 
@@ -64,6 +79,7 @@ class PrefixUpdate:
         is_reset: forget everything that was known of the engine; the changes begin from nothing.
         is_exact: no event has been lost, so what is known is what the engine has.
         blocks: how many blocks the engine's cache has; with the geometry.
+        counts: in the first message and whenever they have changed, else None.
     """
 
     geometry: PrefixGeometry | None = None
@@ -71,3 +87,4 @@ class PrefixUpdate:
     is_reset: bool = False
     is_exact: bool = True
     changes: tuple[PrefixChange, ...] = ()
+    counts: FeedCounts | None = None

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "routing": frozenset({"types"}),
     "fleet": frozenset({"types", "prefix", "clock"}),
     "planner": frozenset({"errors", "types", "clock", "routing"}),
-    "observe": frozenset({"types"}),
+    "observe": frozenset({"types", "prefix"}),
     "gateway": BASE | {"config", "routing", "fleet", "planner", "observe"},
     "launch": BASE | {"config"},
 }

@@ -7,6 +7,7 @@ that starts with ``[`` or ``{`` is read as YAML, any other is plain text.
 
 from prfaas.config.access import AccessConfig, HttpsConfig, KeySource, PriorityConfig, SecretSource, TenantConfig
 from prfaas.config.base import NAME_PATTERN
+from prfaas.config.controller import ControllerConfig
 from prfaas.config.load import json_schema, load_config, parse_config
 from prfaas.config.policy import PolicyConfig
 from prfaas.config.sections import (
@@ -25,6 +26,7 @@ __all__ = [
     "NAME_PATTERN",
     "AccessConfig",
     "Config",
+    "ControllerConfig",
     "EngineConfig",
     "GatewayConfig",
     "HttpsConfig",

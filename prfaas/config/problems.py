@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from prfaas.config.access import access_problems
+from prfaas.config.conversion import controller_problems
 from prfaas.config.sections import Config
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -76,6 +77,7 @@ def inconsistencies(config: Config) -> Iterator[str]:
         yield f"engines: none decodes in the gateway's site {config.gateway.site!r}: give one there the role 'decode'"
     if config.policy.remote_timeout_s > config.gateway.request_timeout_s:
         yield f"policy.remote_timeout_s: {config.policy.remote_timeout_s:g}: longer than gateway.request_timeout_s"
+    yield from controller_problems(config)
     yield from _missing_certificates(config)
     yield from _plain_prompts(config)
     yield from _shared_ports(config)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from prfaas.config.access import AccessConfig, HttpsConfig, TenantConfig
 from prfaas.config.base import FilePath, Name, Port, Seconds, Section
+from prfaas.config.controller import ControllerConfig
 from prfaas.config.policy import PolicyConfig, PrefillConfig
 
 Role = Literal["prefill", "decode"]
@@ -127,6 +128,17 @@ class EngineConfig(Section):
         Field(ge=1, description="vLLM's --max-num-seqs; placement fills it no further."),
     ] = None
     prefill: PrefillConfig | None = None
+    convertible: Annotated[
+        bool,
+        Field(
+            description="The controller may give it the other role while it runs. It is started so that it can play "
+            "either; for engines of the gateway's site with one role."
+        ),
+    ] = False
+
+    def may(self, role: Role) -> bool:
+        """Whether it plays the role, or may come to."""
+        return self.convertible or role in self.roles
 
     @property
     def address(self) -> tuple[str, int]:
@@ -176,10 +188,19 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     access: AccessConfig = AccessConfig()
     tenants: Annotated[Mapping[Name, TenantConfig], Field(max_length=1_000)] = {}
+    controller: ControllerConfig = ControllerConfig()
 
     def engines_at(self, site: str, role: Role) -> dict[str, EngineConfig]:
-        """The engines of a site that play a role, by name."""
+        """The engines of a site that play a role, by name; those that are convertible may play the other one later."""
         return {name: engine for name, engine in self.engines.items() if engine.site == site and role in engine.roles}
+
+    def engines_able(self, site: str, role: Role) -> dict[str, EngineConfig]:
+        """The engines of a site that play a role or may come to, by name."""
+        return {name: engine for name, engine in self.engines.items() if engine.site == site and engine.may(role)}
+
+    def convertible_engines(self) -> dict[str, EngineConfig]:
+        """Those that the controller may give another role, by name."""
+        return {name: engine for name, engine in self.engines.items() if engine.convertible}
 
     def linked_prefill_engines(
         self, site: str, transport: Literal["tcp", "grpc"] | None = None

@@ -34,6 +34,7 @@ def tls_settings(config: Config, site: str) -> dict[str, object] | None:
 
 def _loading_sites(config: Config, site: str) -> list[str]:
     """The sites whose engines load caches from those of ``site``: its links' targets, and the gateway's
-    site itself where some engines only prefill."""
-    own = [site] if config.neighbour_prefill_engines(site) else []
+    site itself where some engines only prefill, or may come to."""
+    is_split = config.neighbour_prefill_engines(site) or config.convertible_engines()
+    own = [site] if is_split and site == config.gateway.site else []
     return [*(link.target for link in config.links if link.source == site), *own]

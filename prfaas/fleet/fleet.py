@@ -21,7 +21,8 @@ class EngineStatus:
         inflight: requests of this gateway that the engine is working on.
         problem: what the last word was, empty when healthy.
         since_s: when ``is_healthy`` last changed, on the fleet's clock.
-        drained_s: since when it takes no new requests, None while it does.
+        drained_s: since when it takes no new requests because operators say so, None while they do not.
+        converting_s: the same for a conversion to another role.
         adapters: path of each LoRA adapter that it has, by name, as it says itself; None when it has not been asked.
     """
 
@@ -31,11 +32,13 @@ class EngineStatus:
     problem: str
     since_s: float
     drained_s: float | None = None
+    converting_s: float | None = None
     adapters: Mapping[str, str] | None = None
 
     @property
     def is_draining(self) -> bool:
-        return self.drained_s is not None
+        """It takes no new requests, whoever says so."""
+        return self.drained_s is not None or self.converting_s is not None
 
 
 class Fleet:
@@ -80,11 +83,17 @@ class Fleet:
         self.breakers.keep([name for name in self._engines if name not in changed])
 
     def drain(self, names: Collection[str]) -> None:
-        """These engines take no new requests, all others do; names that are not in the fleet are passed over."""
+        """Operators have drained these engines and no others; names that are not in the fleet are passed over."""
         for name, status in self._engines.items():
-            if (name in names) != status.is_draining:
+            if (name in names) != (status.drained_s is not None):
                 drained_s = self.clock.now_s() if name in names else None
                 self._engines[name] = replace(status, drained_s=drained_s)
+
+    def set_converting(self, name: str, *, is_converting: bool) -> None:
+        """The engine takes no new requests while it is being converted. What operators say of it is another matter."""
+        status = self._engines.get(name)
+        if status is not None and is_converting != (status.converting_s is not None):
+            self._engines[name] = replace(status, converting_s=self.clock.now_s() if is_converting else None)
 
     @contextmanager
     def load(self, name: str) -> Iterator[None]:

@@ -16,6 +16,9 @@ from prfaas.fleet.prefix_index import KNOWLEDGE
 from prfaas.gateway.admission import Admission, Inflight, inflight_limit
 from prfaas.gateway.api_request import PATHS, Endpoint
 from prfaas.gateway.background import watch_fleet
+from prfaas.gateway.control.loop import ControlLoop, MakeController
+from prfaas.gateway.control.make import controller_of
+from prfaas.gateway.control.route import add_plan_route
 from prfaas.gateway.direct import DirectRoutes, Handler
 from prfaas.gateway.error_handlers import install_handlers
 from prfaas.gateway.live import ConfigSource, Live
@@ -40,7 +43,10 @@ CORS: Mapping[str, Any] = {
 
 
 def create_app(
-    services: GatewayServices, source: ConfigSource | None = None, state_file: Path | None = None
+    services: GatewayServices,
+    source: ConfigSource | None = None,
+    state_file: Path | None = None,
+    make_controller: MakeController = controller_of,
 ) -> ASGIApp:
     """The gateway as an ASGI application. It opens the services when it starts and closes them when it stops.
 
@@ -48,20 +54,23 @@ def create_app(
     processes of one gateway tell each other what operators did, unless the configuration names another.
 
     Raises:
-        ConfigError: the operators' key cannot be used.
+        ConfigError: the operators' key, or a profile for the controller, cannot be used.
     """
     access = services.config.access
     inflight = Inflight(services.metrics, inflight_limit(access))
     live = Live(services, source)
     configured = services.config.gateway.state_file
     operator = Operator(live, OperatorStore(Path(configured) if configured else state_file))
-    app = FastAPI(title="prfaas", lifespan=_lifespan_of(live, operator, inflight), openapi_url="/openapi.json")
+    control = ControlLoop(live, make_controller)
+    lifespan = _lifespan_of(live, operator, control, inflight)
+    app = FastAPI(title="prfaas", lifespan=lifespan, openapi_url="/openapi.json")
     handlers = {path: _handler_of(live, endpoint) for endpoint, path in PATHS.items()}
     install_handlers(app)
     _add_generation_routes(app, services, handlers)
     add_model_routes(app, live)
     guard = Guard.of(services.config.gateway)
     _add_status_routes(app, live, guard)
+    add_plan_route(app, live, control, guard)
     add_operator_routes(app, operator, guard)
     if services.access.needs_key:
         _describe_keys(app)
@@ -72,13 +81,13 @@ def create_app(
     return CORSMiddleware(bounded, allow_origins=access.cors_origins, **CORS)
 
 
-def _lifespan_of(live: Live, operator: Operator, inflight: Inflight) -> Any:
+def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight: Inflight) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         operator.step()  # before the first request: what was drained stays drained
         services = live.now
         async with services.upstream:
-            work = (watch_fleet(live), operator.run(), services.pace.run())
+            work = (watch_fleet(live), operator.run(), control.run(), services.pace.run())
             working = [asyncio.create_task(each) for each in work]
             try:
                 yield
@@ -130,7 +139,7 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
     async def ready() -> Response:
         """A local decode engine answers and its tokens have been compared; the body tells how every engine is."""
         services = live.now
-        decoders = services.config.engines_at(services.config.gateway.site, "decode")
+        decoders = services.view.playing("decode")
         statuses = services.fleet.statuses()
         is_ready = any(each.is_healthy and not each.is_draining for each in statuses if each.name in decoders)
         engines = {status.name: status.problem or "ok" for status in statuses}

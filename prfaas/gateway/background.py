@@ -13,7 +13,7 @@ from prfaas.gateway.watch import EngineWatch
 async def watch_fleet(live: Live) -> None:
     """Watch until cancelled. When the services are swapped, probes and questions begin anew, so that new engines are
     asked at once; feeds of engines that stay go on."""
-    prefixes = PrefixWatch(live.now.prefixes.index)
+    prefixes = PrefixWatch(live.now.prefixes.index, live.now.metrics.feeds)
     try:
         while True:
             services = live.now

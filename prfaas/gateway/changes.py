@@ -8,7 +8,7 @@ from prfaas.config import Config, EngineConfig
 from prfaas.config.base import Section
 from prfaas.errors import ConfigError
 
-FOLLOWED = frozenset({"engines", "links", "policy", "sites", "tenants"})
+FOLLOWED = frozenset({"controller", "engines", "links", "policy", "sites", "tenants"})
 """The sections that a running gateway follows; the others are what it was started with."""
 FOLLOWED_KEYS = frozenset({"model.adapters"})
 """Keys that it follows in the other sections."""

@@ -1,11 +1,10 @@
 """The snapshot that placement looks at, made from the configuration, the fleet and what is learnt of both."""
 
-import itertools
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
-from prfaas.config import Config, EngineConfig
+from prfaas.config import Config, EngineConfig, Role
 from prfaas.fleet.cache_fit import CacheFit
 from prfaas.fleet.fleet import EngineStatus, Fleet
 from prfaas.fleet.waiting import WaitingTokens
@@ -42,8 +41,8 @@ class FleetView:
     def __init__(self, config: Config, fleet: Fleet) -> None:
         self._config = config
         self._fleet = fleet
-        self._decoders = frozenset(config.engines_at(config.gateway.site, "decode"))
-        self._has_prefillers = bool(config.engines_at(config.gateway.site, "prefill").keys() - self._decoders)
+        self._converted: dict[str, Role] = {}
+        self._decoders, self._has_prefillers = self._local_roles()
         self.policy = policy_of(config.policy)
         self.links = LinkStates(config)
         self._cache = cache_of(config.policy)
@@ -51,27 +50,52 @@ class FleetView:
         self._waiting = WaitingTokens()
         self.speeds = EngineSpeeds(config, fleet.clock)
         self._states: dict[str, _Known] = {}
-        self._turns = itertools.count()
+        self._turn = -1
 
     def following(self, config: Config) -> "FleetView":
         """The view of the same fleet under another configuration: what waits, what the links carried, the engines'
-        speeds and the cache's learnt size go over to it. Requests that began with this view count in both."""
+        speeds and the cache's learnt size go over to it, and while a controller steers its threshold and its engines'
+        roles, too, unless the file gives others now. Requests that began with this view count in both."""
         view = FleetView(config, self._fleet)
+        if config.controller.mode == "on":
+            view._steered_as(self)
         view.links = self.links.following(config)
         view.speeds = self.speeds.following(config)
         view._waiting, view._cache_fit = self._waiting, self._cache_fit
         view._cache = view._cache or _size_of(view._cache_fit)
         return view
 
+    def roles(self, engine: str) -> tuple[Role, ...]:
+        """What the engine does now."""
+        converted = self._converted.get(engine)
+        return (converted,) if converted else self._config.engines[engine].roles
+
+    def playing(self, role: Role) -> frozenset[str]:
+        """The engines of the gateway's site that play the role now, by name."""
+        able = self._config.engines_able(self._config.gateway.site, role)
+        return frozenset(name for name in able if role in self.roles(name))
+
+    def convert(self, engine: str, role: Role) -> None:
+        """The engine does this from now on, and nothing else."""
+        self._converted[engine] = role
+        self._states.pop(engine, None)
+        self._decoders, self._has_prefillers = self._local_roles()
+
     def snapshot(self) -> FleetSnapshot:
-        """The fleet now; each call is another turn."""
+        """The fleet now, for a decision: each call is another turn."""
+        self._turn += 1
+        return self.look()
+
+    def look(self) -> FleetSnapshot:
+        """The same without a turn, for whoever decides nothing: requests go on taking turns as they would."""
         # A breaker saves time where another engine answers. Where none does, a refusal for certain would save nothing.
-        has_spare = any(self._is_usable(name) for name in self._decoders)
+        has_spare = any(self.is_usable(name) for name in self._decoders)
         engines = tuple([self._state(name, engine, has_spare) for name, engine in self._config.engines.items()])
         links = tuple([self._judged(link) for link in self.links.states()])
-        return FleetSnapshot(self._config.gateway.site, engines, links, next(self._turns), self._cache)
+        return FleetSnapshot(self._config.gateway.site, engines, links, self._turn, self._cache)
 
-    def _is_usable(self, engine: str) -> bool:
+    def is_usable(self, engine: str) -> bool:
+        """It is well and takes new requests."""
         status = self._fleet.status(engine)
         return status.is_healthy and not status.is_draining and self._fleet.breakers.of(engine).admits
 
@@ -131,8 +155,8 @@ class FleetView:
         return EngineState(
             name=status.name,
             site=engine.site,
-            can_prefill="prefill" in engine.roles,
-            can_decode="decode" in engine.roles,
+            can_prefill="prefill" in self.roles(status.name),
+            can_decode="decode" in self.roles(status.name),
             is_healthy=status.is_healthy,
             inflight=status.inflight,
             is_draining=status.is_draining,
@@ -144,6 +168,22 @@ class FleetView:
             adapters=self._adapters_of(status),
         )
 
+    def _local_roles(self) -> tuple[frozenset[str], bool]:
+        """Which engines decode, and whether others only prefill."""
+        decoders = self.playing("decode")
+        return decoders, bool(self.playing("prefill") - decoders)
+
+    def _steered_as(self, former: "FleetView") -> None:
+        """Take over what a controller has set, where the file says what it said before."""
+        before, now = former._config, self._config
+        if before.policy.threshold_tokens == now.policy.threshold_tokens:
+            self.set_threshold(former.policy.threshold_tokens)
+        for name, role in former._converted.items():
+            engine, as_before = now.engines.get(name), before.engines[name]
+            if engine is not None and engine.convertible and _place(engine) == _place(as_before):
+                self._converted[name] = role
+        self._decoders, self._has_prefillers = self._local_roles()
+
     def _adapters_of(self, status: EngineStatus) -> frozenset[str] | None:
         """The configured adapters that the engine has. One of the same name and another path is another one."""
         if status.adapters is None:
@@ -151,6 +191,11 @@ class FleetView:
         return frozenset(
             name for name, path in self._config.model.adapters.items() if status.adapters.get(name) == path
         )
+
+
+def _place(engine: EngineConfig) -> tuple[object, ...]:
+    """Where it is and what it begins with; an engine elsewhere is another one."""
+    return engine.site, engine.url, engine.kv, engine.roles
 
 
 def _size_of(fit: CacheFit) -> CacheSize | None:

@@ -47,6 +47,7 @@ class Operator:
             return msgspec.structs.replace(state, drained=drained)
 
         self._apply(self._store.update(change))
+        self._live.now.fleet.set_converting(name, is_converting=False)  # whoever says either says more than a controller
         log.info("engine %s is %s", name, "drained" if is_drained else "in service again")
         return self._engine(self._live.now.fleet.status(name))
 
@@ -128,9 +129,9 @@ class Operator:
         return {
             "name": status.name,
             "site": engine.site,
-            "roles": list(engine.roles),
+            "roles": list(services.view.roles(status.name)),
             "state": _state_of(status),
-            "state_for_s": round(now_s - (status.since_s if status.drained_s is None else status.drained_s), 3),
+            "state_for_s": round(now_s - _state_since_s(status), 3),
             "problem": status.problem,
             "inflight": status.inflight,
             **self._breaker(services.fleet.breakers.of(status.name)),
@@ -141,7 +142,13 @@ class Operator:
         return {"breaker": breaker.state.value, "breaker_for_s": round(for_s, 3)}
 
 
+def _state_since_s(status: EngineStatus) -> float:
+    return next(at for at in (status.drained_s, status.converting_s, status.since_s) if at is not None)
+
+
 def _state_of(status: EngineStatus) -> str:
-    if status.is_draining:
+    if status.drained_s is not None:
         return "draining" if status.inflight else "drained"
+    if status.converting_s is not None:
+        return "converting"
     return "healthy" if status.is_healthy else "unhealthy"

@@ -15,6 +15,7 @@ from prfaas.gateway.access.visited import Visited
 from prfaas.gateway.api_request import PATHS, ApiRequest, Endpoint, parse_request
 from prfaas.gateway.body import decode_object, read_body
 from prfaas.gateway.client import unless_left
+from prfaas.gateway.control.demand import uncached_here
 from prfaas.gateway.error_shape import error_response, shape_of
 from prfaas.gateway.features import features_of
 from prfaas.gateway.openai_error import stopping, timed_out
@@ -42,7 +43,7 @@ async def handle(services: GatewayServices, endpoint: Endpoint, request: Request
                 relay = await _relay(services, endpoint, request, visit, request_id, started_s)
             unless_placed.pop_all()
             shape = shape_of(PATHS[endpoint]) if endpoint in PASSED else None
-            return Visited(relay, visit, shape)
+            return Visited(relay, visit, shape, services.demand.note_answer)
     except RequestRejected as error:
         rejection = error
     except TimeoutError:
@@ -75,7 +76,10 @@ async def _relay(
         adapter=adapter[0] if adapter else None,
     )
     placement = place(features, services.view.snapshot(), services.view.policy)
-    placed_after_s = services.clock.now_s() - started_s
+    placed_s = services.clock.now_s()
+    if (uncached := uncached_here(features, placement, visit.expected_tokens)) is not None:
+        services.demand.note_arrival(placed_s, uncached)
+    placed_after_s = placed_s - started_s
     if isinstance(placement, Refusal):
         who = (visit.tenant.name, visit.waited_s)
         raise refused(services, request_id, endpoint, features, placement, placed_after_s, *who)

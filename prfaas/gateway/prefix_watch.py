@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prfaas.config import Config, TlsConfig
 from prfaas.errors import TransferFailed
 from prfaas.fleet.prefix_index import PrefixIndex
+from prfaas.observe.feeds import FeedCollector
 from prfaas.prefix import PrefixUpdate
 
 Follow = Callable[[str], AsyncIterator[PrefixUpdate]]
@@ -44,8 +45,10 @@ def feeds_of(config: Config) -> dict[str, Feed]:
 class PrefixWatch:
     """Keeps the index up to date, with one task for each engine; owns them until ``aclose``. Belongs to one loop."""
 
-    def __init__(self, index: PrefixIndex) -> None:
+    def __init__(self, index: PrefixIndex, counts: FeedCollector | None = None) -> None:
+        """``counts`` shows what goes wrong beside the engines, if anybody wants to see it."""
         self._index = index
+        self._counts = counts or FeedCollector()
         self._told: dict[str, str] = {}
         self._following: dict[str, tuple[Feed, asyncio.Task[None]]] = {}
 
@@ -69,6 +72,7 @@ class PrefixWatch:
         await asyncio.gather(*tasks, return_exceptions=True)
         for name in names:
             self._index.forget(name)  # what its last updates said, after it was taken out of the configuration
+            self._counts.forget(name)
             self._told.pop(name, None)
 
     async def _follow_one(self, follow: Follow, engine: str, target: str) -> None:
@@ -76,6 +80,8 @@ class PrefixWatch:
             try:
                 async for update in follow(target):
                     self._index.apply(engine, update)
+                    if update.counts is not None:
+                        self._counts.note(engine, update.counts)
                     self._tell(engine, "")
             except TransferFailed as error:
                 self._tell(engine, str(error))

@@ -10,6 +10,7 @@ from prfaas.clock import Clock
 from prfaas.config import Config
 from prfaas.fleet.fleet import Fleet
 from prfaas.gateway.access.visit import Access, open_access
+from prfaas.gateway.control.demand import Demand
 from prfaas.gateway.fleet_view import FleetView
 from prfaas.gateway.pace import Pace
 from prfaas.gateway.prefix_hits import PrefixHits
@@ -98,5 +99,6 @@ class GatewayServices:
     decisions: DecisionRing = field(default_factory=DecisionRing)
     access: Access = field(default_factory=open_access)
     pace: Pace = field(default_factory=Pace)
+    demand: Demand = field(default_factory=Demand)
     started_unix_s: int = 0
     probe_interval_s: float = 1.0

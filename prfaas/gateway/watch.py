@@ -29,7 +29,7 @@ class EngineWatch:
 
     def __init__(self, services: GatewayServices) -> None:
         self._services = services
-        self._decoders = services.config.engines_at(services.config.gateway.site, "decode")
+        self._decoders = services.config.engines_able(services.config.gateway.site, "decode")
         self._late = dict.fromkeys(services.config.engines, 0)
 
     async def probe(self, engine: str) -> str:

@@ -97,18 +97,18 @@ def _events_config(engine_name: str, port: int) -> dict[str, object]:
 
 def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> dict[str, object]:
     """vLLM's ``--kv-transfer-config``: the connector, where it listens, and whom it dials at start."""
-    decodes = "decode" in engine.roles
-    neighbours = config.neighbour_prefill_engines(engine.site)
-    peers = {**config.linked_prefill_engines(engine.site), **neighbours} if decodes else {}
-    over_grpc = config.linked_prefill_engines(engine.site, "grpc") if decodes else {}
+    peers, also_dials = _dialed(config, engine_name, engine)
+    over_grpc = config.linked_prefill_engines(engine.site, "grpc") if engine.may("decode") else {}
+    serves_neighbours = engine.convertible or engine_name in config.neighbour_prefill_engines(engine.site)
     connector, module = CONNECTOR
     extra: dict[str, object] = {
         "listen": engine.kv,
-        "peers": [peer.kv for peer in peers.values()],
+        "peers": peers,
+        "also_dials": also_dials,
         "grpc_peers": [peer.kv for peer in over_grpc.values()],
-        "serves_tcp": engine_name in neighbours or _serves_a_tcp_link(config, engine.site),
+        "serves_tcp": serves_neighbours or _serves_a_tcp_link(config, engine.site),
         "rate_limits": [
-            {"peers": list(config.engines_at(link.target, "decode")), "gbps": link.rate_limit_gbps}
+            {"peers": list(config.engines_able(link.target, "decode")), "gbps": link.rate_limit_gbps}
             for link in config.links
             if link.source == engine.site and link.rate_limit_gbps is not None
         ],
@@ -126,6 +126,19 @@ def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> 
         "engine_id": engine_name,
         "kv_connector_extra_config": extra,
     }
+
+
+def _dialed(config: Config, engine_name: str, engine: EngineConfig) -> tuple[list[str], list[str]]:
+    """The kv endpoints of the prefill engines that it dials at its start, and of those that it dials when a request
+    names them: what it or the other one is needed for after a conversion only. Sessions share the staging, so one that
+    may never be used is not opened."""
+    if not engine.may("decode"):
+        return [], []
+    prefilling = {**config.linked_prefill_engines(engine.site), **config.neighbour_prefill_engines(engine.site)}
+    convertible = config.convertible_engines() if engine.site == config.gateway.site else {}
+    known = {name: each.kv for name, each in {**prefilling, **convertible}.items() if name != engine_name}
+    at_start = [kv for name, kv in known.items() if name in prefilling and "decode" in engine.roles]
+    return at_start, [kv for kv in known.values() if kv not in at_start]
 
 
 def _serves_a_tcp_link(config: Config, site: str) -> bool:

@@ -6,7 +6,9 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from prfaas.observe.control import ControlMetrics
 from prfaas.observe.decisions import Decision
+from prfaas.observe.feeds import FeedCollector
 from prfaas.observe.links import LinkCollector
 from prfaas.observe.tenants import TenantMetrics
 from prfaas.types import TransferReport
@@ -24,7 +26,9 @@ class Metrics:
 
     Attributes:
         links: what the engines say of the links between them.
+        feeds: what goes wrong on the way of their cache events.
         tenants: what each tenant and each class of requests costs.
+        control: what the controller says, wants and does.
     """
 
     def __init__(self, workers_folder: str | None = None) -> None:
@@ -32,8 +36,11 @@ class Metrics:
         self._workers_folder = workers_folder
         self.registry = registry = CollectorRegistry()
         self.links = LinkCollector()
+        self.feeds = FeedCollector()
         self.tenants = TenantMetrics(registry)
+        self.control = ControlMetrics(registry)
         registry.register(self.links)
+        registry.register(self.feeds)
         self._requests = Counter(
             "prfaas_requests", "Answered requests.", ["placement", "outcome", "status"], registry=registry
         )
@@ -179,4 +186,5 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._workers_folder)  # type: ignore[no-untyped-call]  # has no types
         registry.register(self.links)  # every worker asks the engines by itself
+        registry.register(self.feeds)
         return generate_latest(registry)

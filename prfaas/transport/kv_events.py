@@ -7,7 +7,6 @@ leave it (``prefix_feed``), over the encrypted control port.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import zmq
 import zmq.asyncio
@@ -30,27 +29,13 @@ END = (-1).to_bytes(8, "big", signed=True)
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class EventCounts:
-    """What was not as it should be, since the start."""
-
-    garbage: int = 0
-    gaps: int = 0
-    losses: int = 0
-
-
 class KvEvents:
-    """One task of the mover: keeps a feed up to date.
-
-    Attributes:
-        counts: what went wrong and was healed, or could not be.
-    """
+    """One task of the mover: keeps a feed up to date, and tells it what went wrong and was healed, or could not be."""
 
     def __init__(self, source: EventSource, feed: PrefixFeed) -> None:
         self._source = source
         self._feed = feed
         self._next = 0
-        self.counts = EventCounts()
 
     async def run(self) -> None:
         """Follow until cancelled. Each batch has a number; what is missing is asked for again."""
@@ -77,7 +62,7 @@ class KvEvents:
         if number is None or number < self._next:  # of a replay, and so taken already
             return
         if number > self._next:
-            self.counts.gaps += 1
+            self._feed.count(gaps=1)
             await self._replay(context)
         if number >= self._next:
             self._apply(number, frames[2])
@@ -113,7 +98,7 @@ class KvEvents:
         """The batch's number; None, counted, for what is no batch of ours."""
         if len(frames) == 3 and len(frames[1]) == 8 and frames[0] == self._source.topic.encode():
             return int.from_bytes(frames[1], "big")
-        self.counts.garbage += 1
+        self._feed.count(garbage=1)
         return None
 
     def _apply(self, number: int, payload: bytes) -> None:
@@ -124,10 +109,10 @@ class KvEvents:
         try:
             self._feed.apply(decode_events(payload))
         except RemoteProtocolError as error:
-            self.counts.garbage += 1
+            self._feed.count(garbage=1)
             self._lose(str(error))
 
     def _lose(self, reason: str) -> None:
-        self.counts.losses += 1
+        self._feed.count(losses=1)
         log.warning("what the engine's prefix cache holds is unknown from here on: %s", reason)
         self._feed.lose()

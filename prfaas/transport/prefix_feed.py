@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from prfaas.errors import RemoteProtocolError
-from prfaas.prefix import PrefixChange, PrefixGeometry, PrefixUpdate
+from prfaas.prefix import FeedCounts, PrefixChange, PrefixGeometry, PrefixUpdate
 from prfaas.wire.kv_events import AllBlocksCleared, KvEvent
 from prfaas.wire.prefix_set import PrefixSet
 from prfaas.wire.prefixes import MAX_HASHES, in_parts
@@ -19,6 +19,7 @@ class _Follower:
     """One feed: what has changed since its last message."""
 
     def __init__(self) -> None:
+        self.counts: FeedCounts | None = None
         self.changes: list[PrefixChange] = []
         self.pending = 0
         self.wants_snapshot = True
@@ -43,6 +44,7 @@ class PrefixFeed:
 
     Attributes:
         is_exact: no event has been lost since the engine began.
+        counts: what went wrong on the way of the events.
     """
 
     def __init__(self, geometry: PrefixGeometry, blocks: int) -> None:
@@ -51,6 +53,14 @@ class PrefixFeed:
         self._set = PrefixSet(group.index for group in geometry.groups)
         self._followers: set[_Follower] = set()
         self.is_exact = True
+        self.counts = FeedCounts()
+
+    def count(self, *, gaps: int = 0, garbage: int = 0, losses: int = 0) -> None:
+        """Something went wrong so often; followers are told."""
+        now = self.counts
+        self.counts = FeedCounts(now.gaps + gaps, now.garbage + garbage, now.losses + losses)
+        for follower in self._followers:
+            follower.changed.set()
 
     def apply(self, events: list[KvEvent]) -> None:
         """Take the events of one batch, in order."""
@@ -102,4 +112,6 @@ class PrefixFeed:
         follower.changes, follower.pending, follower.wants_snapshot = [], 0, False
         follower.changed.clear()
         blocks = self._blocks if geometry else 0
-        return PrefixUpdate(geometry, blocks, is_reset, self.is_exact, tuple(changes))
+        counts = self.counts if self.counts != follower.counts else None
+        follower.counts = self.counts
+        return PrefixUpdate(geometry, blocks, is_reset, self.is_exact, tuple(changes), counts)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import get_args
 
 from prfaas.errors import RemoteProtocolError
-from prfaas.prefix import CacheGroup, GroupKind, PrefixChange, PrefixGeometry, PrefixUpdate
+from prfaas.prefix import CacheGroup, FeedCounts, GroupKind, PrefixChange, PrefixGeometry, PrefixUpdate
 from prfaas.wire import transfer_pb2 as pb
 
 MAX_HASHES = 2_048
@@ -30,6 +30,7 @@ def encode_update(update: PrefixUpdate) -> pb.PrefixUpdate:
             root=update.geometry.root,
             groups=groups,
         )
+    counts = pb.FeedCounts(**asdict(update.counts)) if update.counts is not None else None
     changes = [pb.PrefixChange(group=c.group, is_stored=c.is_stored, hashes=c.hashes) for c in update.changes]
     return pb.PrefixUpdate(
         geometry=geometry,
@@ -37,6 +38,7 @@ def encode_update(update: PrefixUpdate) -> pb.PrefixUpdate:
         is_reset=update.is_reset,
         is_exact=update.is_exact,
         changes=changes,
+        counts=counts,
     )
 
 
@@ -52,6 +54,7 @@ def decode_update(message: pb.PrefixUpdate) -> PrefixUpdate:
         is_reset=message.is_reset,
         is_exact=message.is_exact,
         changes=tuple(PrefixChange(c.group, c.is_stored, list(c.hashes)) for c in message.changes),
+        counts=_counts(message.counts) if message.HasField("counts") else None,
     )
 
 
@@ -69,8 +72,12 @@ def in_parts(update: PrefixUpdate) -> Iterator[PrefixUpdate]:
             if not room:
                 yield replace(first, changes=tuple(part))
                 first, part, room = PrefixUpdate(is_exact=update.is_exact), [], MAX_HASHES
-    if part or first.is_reset or first.geometry:
+    if part or first.is_reset or first.geometry or first.counts:
         yield replace(first, changes=tuple(part))
+
+
+def _counts(message: pb.FeedCounts) -> FeedCounts:
+    return FeedCounts(message.gaps, message.garbage, message.losses)
 
 
 def _geometry(message: pb.PrefixGeometry) -> PrefixGeometry:

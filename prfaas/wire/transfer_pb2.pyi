@@ -359,18 +359,30 @@ class PrefixesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class PrefixUpdate(_message.Message):
-    __slots__ = ("geometry", "blocks", "is_reset", "is_exact", "changes")
+    __slots__ = ("geometry", "blocks", "is_reset", "is_exact", "changes", "counts")
     GEOMETRY_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     IS_RESET_FIELD_NUMBER: _ClassVar[int]
     IS_EXACT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     geometry: PrefixGeometry
     blocks: int
     is_reset: bool
     is_exact: bool
     changes: _containers.RepeatedCompositeFieldContainer[PrefixChange]
-    def __init__(self, geometry: _Optional[_Union[PrefixGeometry, _Mapping]] = ..., blocks: _Optional[int] = ..., is_reset: _Optional[bool] = ..., is_exact: _Optional[bool] = ..., changes: _Optional[_Iterable[_Union[PrefixChange, _Mapping]]] = ...) -> None: ...
+    counts: FeedCounts
+    def __init__(self, geometry: _Optional[_Union[PrefixGeometry, _Mapping]] = ..., blocks: _Optional[int] = ..., is_reset: _Optional[bool] = ..., is_exact: _Optional[bool] = ..., changes: _Optional[_Iterable[_Union[PrefixChange, _Mapping]]] = ..., counts: _Optional[_Union[FeedCounts, _Mapping]] = ...) -> None: ...
+
+class FeedCounts(_message.Message):
+    __slots__ = ("gaps", "garbage", "losses")
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    GARBAGE_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    gaps: int
+    garbage: int
+    losses: int
+    def __init__(self, gaps: _Optional[int] = ..., garbage: _Optional[int] = ..., losses: _Optional[int] = ...) -> None: ...
 
 class PrefixGeometry(_message.Message):
     __slots__ = ("hash_tokens", "align_tokens", "root", "groups")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from prfaas.config import parse_config
 from prfaas.fleet.fleet import Fleet
 from prfaas.fleet.prefix_index import PrefixIndex
 from prfaas.gateway.app import create_app
+from prfaas.gateway.control.loop import MakeController
+from prfaas.gateway.control.make import controller_of
 from prfaas.gateway.fleet_view import FleetView
 from prfaas.gateway.live import ConfigSource
 from prfaas.gateway.prefix_hits import PrefixHits
@@ -80,9 +82,15 @@ def tree_of(engines: dict[str, StubEngine], **gateway: object) -> dict[str, Any]
 
 @contextlib.asynccontextmanager
 async def wide(
-    without: tuple[str, ...] = (), probe_interval_s: float = 600, state_file: Path | None = None, **gateway: object
+    without: tuple[str, ...] = (),
+    probe_interval_s: float = 600,
+    state_file: Path | None = None,
+    edit: Callable[[dict[str, Any]], object] = lambda _: None,
+    make_controller: MakeController = controller_of,
+    **gateway: object,
 ) -> AsyncIterator[Wide]:
-    """All engines run, those in ``without`` are not configured. By default each is probed once."""
+    """All engines run, those in ``without`` are not configured. By default each is probed once. ``edit`` changes the
+    configuration before it is used."""
     async with contextlib.AsyncExitStack() as stack:
         engines = {name: await stack.enter_async_context(StubEngine().running()) for name in SITES}
         if state_file is not None:
@@ -90,6 +98,7 @@ async def wide(
         tree = tree_of(engines, **gateway)
         for name in without:
             del tree["engines"][name]
+        edit(tree)
         config, reports = parse_config(tree), FakeReports()
         fleet = Fleet(config.engines, MonotonicClock())
         services = GatewayServices(
@@ -107,16 +116,19 @@ async def wide(
         client = await stack.enter_async_context(aiohttp.ClientSession())
         running = Wide(engines, tree, services, reports, client)
         source = ConfigSource(lambda: parse_config(running.tree), lambda _: reports)
-        running.url = await stack.enter_async_context(served(services, source))
+        running.url = await stack.enter_async_context(served(services, source, make_controller))
         await running.healthy(*config.engines)
         yield running
 
 
 @contextlib.asynccontextmanager
-async def served(services: GatewayServices, source: ConfigSource) -> AsyncIterator[str]:
+async def served(
+    services: GatewayServices, source: ConfigSource, make_controller: MakeController = controller_of
+) -> AsyncIterator[str]:
     """Serve on a socket of its own; yields the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        settings = uvicorn.Config(create_app(services, source), log_config=None, timeout_graceful_shutdown=1)
+        app = create_app(services, source, make_controller=make_controller)
+        settings = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(settings)
         serving = asyncio.create_task(server.serve([listener]))
         await eventually(lambda: server.started)

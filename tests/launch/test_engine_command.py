@@ -134,6 +134,29 @@ def test_prefill_engines_of_the_gateways_site_serve_their_neighbours() -> None:
     }
 
 
+def test_convertible_engines_can_play_either_role_without_a_restart() -> None:
+    """Each may dial the other and the linked engines, and be dialed. At its start it dials what it needs then."""
+    tree = _config(transport="grpc", rate_limit_gbps=1).model_dump(by_alias=True)
+    for at, (name, role) in enumerate({"edge-p": "prefill", "edge-d": "decode"}.items()):
+        place = {"site": "edge", "url": f"http://127.0.0.1:811{at}", "kv": f"127.0.0.1:72{at}1"}
+        tree["engines"][name] = {**place, "roles": [role], "convertible": True}
+    config = parse_config(tree)
+    extras = {
+        name: _transfer_config(engine_command(config, name))["kv_connector_extra_config"]
+        for name in ("edge-0", "edge-p", "edge-d", "cloud-0", "cloud-1")
+    }
+    linked, prefilling, decoding = "127.0.0.1:7111", "127.0.0.1:7201", "127.0.0.1:7211"
+    assert {name: (extra["peers"], extra["also_dials"], extra["serves_tcp"]) for name, extra in extras.items()} == {
+        "edge-0": ([linked, prefilling], [decoding], False),
+        "edge-p": ([], [linked, decoding], True),
+        "edge-d": ([linked, prefilling], [], True),
+        "cloud-0": ([], [], False),
+        "cloud-1": ([], [], False),
+    }
+    assert extras["edge-p"]["grpc_peers"] == [linked]
+    assert extras["cloud-0"]["rate_limits"] == [{"peers": ["edge-0", "edge-p", "edge-d"], "gbps": 1}]
+
+
 def test_certificates_and_names_reach_the_connector() -> None:
     """An engine of a site with certificates is given them, and whom to expect where."""
     tree = _config().model_dump(by_alias=True)

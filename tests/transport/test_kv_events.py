@@ -109,7 +109,7 @@ async def test_stored_removed_and_cleared(tmp_path: Path) -> None:
         await s.publisher.publish(kind="AllBlocksCleared")
         await s.publisher.publish(9)
         await s.until_held({9})
-        assert (s.feed.is_exact, s.follower.counts.gaps) == (True, 0)
+        assert (s.feed.is_exact, s.feed.counts.gaps) == (True, 0)
 
 
 async def test_a_gap_is_replayed_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_gap_is_replayed_and_nothing_is_lost(tmp_path: Path) -> None:
             await s.publisher.publish(block, is_lost=True)
         await s.publisher.publish(6)
         await s.until_held({1_000, *range(1, 7)})
-        assert (s.feed.is_exact, s.follower.counts.gaps, s.follower.counts.losses) == (True, 1, 0)
+        assert (s.feed.is_exact, s.feed.counts.gaps, s.feed.counts.losses) == (True, 1, 0)
 
 
 @pytest.mark.parametrize("replays", [True, False])
@@ -141,7 +141,7 @@ async def test_what_cannot_be_replayed_any_more_makes_the_state_inexact_until_it
             await s.publisher.publish(block, is_lost=True)
         await s.publisher.publish(6)
         await s.until_held({5, 6} if replays else {6})
-        assert (s.feed.is_exact, s.follower.counts.losses) == (False, 1)
+        assert (s.feed.is_exact, s.feed.counts.losses) == (False, 1)
         await s.publisher.publish(kind="AllBlocksCleared")
         await s.publisher.publish(7)
         await s.until_held({7})
@@ -159,7 +159,7 @@ async def test_garbage_is_counted_and_what_it_hid_is_not_trusted(tmp_path: Path)
         await s.publisher.raw(b"\xc1 no batch")
         await s.publisher.publish(2)
         await s.until_held({2})
-        assert (s.feed.is_exact, s.follower.counts.garbage) == (False, 3)
+        assert (s.feed.is_exact, s.feed.counts.garbage) == (False, 3)
 
 
 async def test_another_topic_is_not_ours(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_another_topic_is_not_ours(tmp_path: Path) -> None:
         await s.publisher.events.send_multipart([b"kv-other", (99).to_bytes(8, "big"), b""])
         await s.publisher.publish(1)
         await s.until_held({1_000, 1})
-        assert (s.follower.counts.garbage, s.follower.counts.gaps) == (1, 0)
+        assert (s.feed.counts.garbage, s.feed.counts.gaps) == (1, 0)
 
 
 class Reader:

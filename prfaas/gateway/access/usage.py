@@ -23,14 +23,14 @@ class UsageMeter:
         self._events += part.count(b"\n\n")
         self._before, self._last = self._last, part
 
-    def used(self, prompt_tokens: int) -> int:
+    def used(self, prompt_tokens: int) -> tuple[int, int]:
         """Tokens of prompt and answer. Where the engine tells none, ``prompt_tokens`` and one for each event."""
         told = _usage(self._before + self._last)
         prompt = _first_number(told, "prompt_tokens", "input_tokens")
         answer = _first_number(told, "completion_tokens", "output_tokens")
         if prompt is None and answer is None:
-            return prompt_tokens + self._events
-        return (prompt_tokens if prompt is None else prompt) + (answer or 0)
+            return prompt_tokens, self._events
+        return prompt_tokens if prompt is None else prompt, answer or 0
 
 
 def _usage(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The answer to a visit: a relay whose output is measured, with the visit closed at its end."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -14,12 +14,16 @@ class Visited(Response):
     """Runs the relay of a visit and closes the visit just before the last part leaves, so that a client that sends its
     next request at once finds its place free. Whatever else ends the relay closes it too."""
 
-    def __init__(self, relay: Response, visit: Visit, shape: Shape | None) -> None:
-        """``shape`` is how the API writes its errors, None where the relay does it right."""
+    def __init__(
+        self, relay: Response, visit: Visit, shape: Shape | None, note_answer: Callable[[int], None] | None = None
+    ) -> None:
+        """``shape`` is how the API writes its errors, None where the relay does it right. ``note_answer`` is called once
+        with the tokens of an answer, whether it came to its end or not."""
         self.background = None
         self._relay = relay
         self._visit = visit
         self._shape = shape
+        self._note_answer = note_answer
         self._usage = UsageMeter()
         self._status = 0
         self._is_closed = False
@@ -55,5 +59,10 @@ class Visited(Response):
         if self._is_closed:
             return
         self._is_closed = True
-        is_refused = self._status >= 400
-        self._visit.close(0 if is_refused else self._usage.used(self._visit.expected_tokens))
+        if self._status >= 400:
+            self._visit.close(0)
+            return
+        prompt, answer = self._usage.used(self._visit.expected_tokens)
+        self._visit.close(prompt + answer)
+        if answer and self._note_answer is not None:
+            self._note_answer(answer)

@@ -9,7 +9,7 @@ def used(*parts: bytes, prompt_tokens: int = 7) -> int:
     meter = UsageMeter()
     for part in parts:
         meter.note(part)
-    return meter.used(prompt_tokens)
+    return sum(meter.used(prompt_tokens))
 
 
 def event(value: object) -> bytes:
@@ -58,6 +58,14 @@ def test_text_that_looks_like_usage_is_text() -> None:
     """A model that writes about its own usage does not change the bill."""
     text = json.dumps({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, separators=(",", ":"))
     assert used(event({"usage": OPENAI, "text": text})) == 25
+
+
+def test_answers_are_told_apart_from_prompts() -> None:
+    """What was made counts by itself: as told, or by events."""
+    told, untold = UsageMeter(), UsageMeter()
+    told.note(event({"usage": OPENAI}))
+    untold.note(event({"text": "a"}) * 3)
+    assert (told.used(7), untold.used(7)) == ((20, 5), (7, 3))
 
 
 def test_stream_without_usage_is_counted_by_events() -> None:

@@ -1,0 +1,115 @@
+"""Conversions of engines: no new requests, wait until those that run have ended, then the other role. No restart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prfaas.config import Config, Role
+from prfaas.gateway.services import GatewayServices
+from prfaas.planner.controller.advice import Conversion
+
+Outcome = Literal["converted", "given_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """One conversion that has begun; times are on the services' clock."""
+
+    role: Role
+    began_s: float
+    ends_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One that is over: ``detail`` says how long it took, or why the engine keeps its role."""
+
+    engine: str
+    role: Role
+    outcome: Outcome
+    detail: str
+
+
+class Conversions:
+    """Begins and ends them. An operator's word about the engine ends one at once; what operators drain stays drained.
+    Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._underway: dict[str, Underway] = {}
+
+    @property
+    def underway(self) -> Mapping[str, Underway]:
+        """By engine."""
+        return self._underway
+
+    def begin(self, services: GatewayServices, wanted: Conversion) -> str:
+        """Begin one. Returns why that may not be, empty when it has begun."""
+        if problem := self._obstacle(services, wanted):
+            return problem
+        now_s, controller = services.clock.now_s(), services.config.controller
+        patience_s = controller.drain_timeout_s or services.config.gateway.request_timeout_s
+        services.fleet.set_converting(wanted.engine, is_converting=True)
+        self._underway[wanted.engine] = Underway(wanted.role, now_s, now_s + patience_s)
+        return ""
+
+    def step(self, services: GatewayServices) -> Sequence[Ended]:
+        """Look at all of them. Returns those that are over now."""
+        looked_at = {engine: self._look(services, engine, one) for engine, one in self._underway.items()}
+        ended = [each for each in looked_at.values() if each is not None]
+        for each in ended:
+            self._end(services, each)
+        return ended
+
+    def give_up(self, services: GatewayServices, why: str) -> Sequence[Ended]:
+        """End all; the engines keep their roles and take requests again."""
+        ended = [Ended(engine, one.role, "given_up", why) for engine, one in self._underway.items()]
+        for each in ended:
+            self._end(services, each)
+        return ended
+
+    def _end(self, services: GatewayServices, ended: Ended) -> None:
+        del self._underway[ended.engine]
+        if ended.outcome == "converted":
+            services.view.convert(ended.engine, ended.role)
+        services.fleet.set_converting(ended.engine, is_converting=False)
+
+    def _look(self, services: GatewayServices, engine: str, one: Underway) -> Ended | None:
+        """What has become of it, None while requests run."""
+        status, now_s = services.fleet.status(engine), services.clock.now_s()
+
+        def given_up(why: str) -> Ended:
+            return Ended(engine, one.role, "given_up", why)
+
+        if not _is_convertible(services.config, engine):
+            return given_up("the configuration has changed")
+        if status.drained_s is not None:
+            return given_up("an operator drained it")
+        if status.converting_s is None:
+            return given_up("an operator gave it requests again")
+        if status.inflight == 0:
+            return Ended(engine, one.role, "converted", f"after {now_s - one.began_s:.1f} s")
+        if now_s >= one.ends_s:
+            return given_up(f"{status.inflight} requests still ran after {now_s - one.began_s:.0f} s")
+        return None
+
+    def _obstacle(self, services: GatewayServices, wanted: Conversion) -> str:
+        engine, view, bounds = wanted.engine, services.view, services.config.controller
+        if not _is_convertible(services.config, engine):
+            return "it is not convertible"
+        if engine in self._underway:
+            return f"it is being converted to {self._underway[engine].role}"
+        if view.roles(engine) == (wanted.role,):
+            return f"its role is {wanted.role} already"
+        if services.fleet.status(engine).drained_s is not None:
+            return "an operator drained it"
+        # Whatever the controller thinks, the site goes on decoding and prefilling.
+        role: Role = "decode" if wanted.role == "prefill" else "prefill"
+        least = bounds.min_decode_engines if role == "decode" else bounds.min_prefill_engines
+        left = [name for name in view.playing(role) - {engine} if view.is_usable(name)]
+        if len(left) < least:
+            return f"{len(left)} other engines would be left to {role}, at least {least} have to be"
+        return ""
+
+
+def _is_convertible(config: Config, engine: str) -> bool:
+    return engine in config.engines and config.engines[engine].convertible

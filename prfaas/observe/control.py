@@ -1,0 +1,45 @@
+"""What the controller says, wants and does."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class ControlMetrics:
+    """Metrics of one controller. Tokens, and requests a second; gauges are as of its last look."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, labels: Iterable[str] = (), mode: str = "mostrecent") -> Gauge:
+            return Gauge(f"prfaas_controller_{name}", text, [*labels], registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # its type is a Literal
+
+        self.threshold = gauge("threshold_tokens", "The threshold in force.")
+        self.wanted = gauge("wanted_threshold_tokens", "The threshold that the controller would have.")
+        self._mode = gauge("mode", "1 for the mode that it is in.", ["mode"])
+        # Each worker of a gateway counts its own requests.
+        self.arrival_rate = gauge("arrival_rate", "Requests a second, as estimated.", mode="livesum")
+        self.capacity = gauge("capacity", "Requests a second that the fleet serves as it is divided, as modelled.")
+        self._changes = Counter(
+            "prfaas_controller_changes",
+            "Changes that it made (on) or would have made (shadow).",
+            ["kind", "mode"],
+            registry=registry,
+        )
+        self._conversions = Counter(
+            "prfaas_controller_conversions", "Conversions of engines that ended.", ["role", "outcome"], registry=registry
+        )
+        self._errors = Counter("prfaas_controller_errors", "Looks that failed: alarm on it.", registry=registry)
+
+    def set_mode(self, mode: str, of: Iterable[str]) -> None:
+        """The mode, one ``of`` some words."""
+        for word in of:
+            self._mode.labels(word).set(int(word == mode))
+
+    def count_change(self, kind: str, mode: str) -> None:
+        self._changes.labels(kind, mode).inc()
+
+    def count_conversion(self, role: str, outcome: str) -> None:
+        """``role`` is what the engine was to do."""
+        self._conversions.labels(role, outcome).inc()
+
+    def count_error(self) -> None:
+        self._errors.inc()

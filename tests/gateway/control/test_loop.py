@@ -1,0 +1,170 @@
+"""What is done of what a controller says, by mode."""
+
+import asyncio
+import logging
+
+import pytest
+
+from prfaas.planner.controller.advice import Advice, Conversion
+from tests.gateway.control.fakes import controlled, split_tree
+
+TO_PREFILL = Conversion("edge-1", "prefill")
+WHY = ("prefill binds",)
+
+
+def test_on_sets_the_threshold_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """The next placement has it; log, history and metrics tell."""
+    with caplog.at_level(logging.INFO):
+        at = controlled()
+        at.look(Advice(9, reasons=WHY))
+    assert at.services.view.policy.threshold_tokens == 9
+    assert at.changes() == [("threshold", "threshold from 5 to 9 tokens")]
+    assert "controller (on): threshold from 5 to 9 tokens: prefill binds" in caplog.text
+    assert at.value("threshold_tokens") == at.value("wanted_threshold_tokens") == 9
+    assert at.value("changes_total", kind="threshold", mode="on") == 1
+    assert [at.value("mode", mode=mode) for mode in ("off", "shadow", "on")] == [0, 0, 1]
+
+
+def test_no_threshold_keeps_every_prompt_here() -> None:
+    """None is as long as the model's longest prompt."""
+    at = controlled()
+    at.look(Advice(None, reasons=WHY))
+    assert at.services.view.policy.threshold_tokens == 100
+
+
+def test_shadow_says_everything_once_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Threshold and roles stay those of the file however often it looks; what it would do is told, and told again only
+    after it was not wanted in between."""
+    with caplog.at_level(logging.INFO):
+        at = controlled(split_tree("shadow"))
+        for _ in range(3):
+            at.look(Advice(9, (TO_PREFILL,), WHY))
+    view = at.services.view
+    assert (view.policy.threshold_tokens, view.roles("edge-1")) == (5, ("decode",))
+    assert not any(status.is_draining for status in at.services.fleet.statuses())
+    would = [
+        ("threshold", "would set the threshold from 5 to 9 tokens"),
+        ("conversion", "would convert edge-1 to prefill"),
+    ]
+    assert at.changes() == would
+    assert "controller (shadow): would convert edge-1 to prefill: prefill binds" in caplog.text
+    assert (at.value("threshold_tokens"), at.value("wanted_threshold_tokens")) == (5, 9)
+    at.look(Advice(9))
+    at.look(Advice(9, (TO_PREFILL,), WHY))
+    assert at.changes() == [*would, would[1]]
+
+
+def test_off_asks_nobody() -> None:
+    """No controller is made, and what was noted is not kept."""
+    at = controlled(split_tree("off"))
+    at.services.demand.note_arrival(100, 7)
+    at.look()
+    assert (at.made, at.services.demand.take().arrivals) == ([], ())
+    assert at.loop.overview()["mode"] == "off"
+
+
+def test_demand_reaches_the_controller_before_its_step() -> None:
+    """Arrivals with their time and answers, each once."""
+    at = controlled()
+    at.services.demand.note_arrival(100.5, 7)
+    at.services.demand.note_answer(3)
+    at.look()
+    at.look()
+    assert (at.controller.arrivals, at.controller.answers) == ([(100.5, 7)], [3])
+
+
+def test_a_look_takes_no_turn() -> None:
+    """Requests go on taking turns over equal engines as if nobody looked."""
+    at = controlled()
+    before = at.services.view.snapshot().turn
+    at.look()
+    assert at.services.view.snapshot().turn == before + 1
+
+
+def test_an_error_is_counted_and_the_next_look_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """Threshold and roles stay; the same error is logged once in a row."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    for _ in range(3):
+        at.look(ValueError("no such curve"))
+    assert at.services.view.policy.threshold_tokens == 9
+    assert at.value("errors_total") == 3
+    assert caplog.text.count("the controller failed") == 1
+    told = at.loop.overview()
+    assert (told["errors"], told["last_error"]) == (3, "ValueError: no such curve")
+    at.look(Advice(8, reasons=WHY))
+    assert (at.services.view.policy.threshold_tokens, at.loop.overview()["last_error"]) == (8, "")
+
+
+async def test_the_loop_waits_its_interval_and_survives() -> None:
+    """It looks, waits as configured, and looks again, errors or not."""
+    at, waits = controlled(), []
+    at.controller.script.extend([ValueError("once"), Advice(9, reasons=WHY)])
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise asyncio.CancelledError
+
+    at.loop._sleep = sleep
+    with pytest.raises(asyncio.CancelledError):
+        await at.loop.run()
+    assert waits == [0.005] * 3
+    assert at.services.view.policy.threshold_tokens == 9
+
+
+def test_reasons_without_a_change_are_told() -> None:
+    """What the controller has to say besides is kept, too."""
+    at = controlled()
+    at.look(Advice(5, reasons=("cloud is back, and not trusted yet",)))
+    assert at.changes() == [("note", "cloud is back, and not trusted yet")]
+
+
+def test_reload_keeps_what_was_steered() -> None:
+    """Another section changes: the threshold stays where the controller set it, and the controller learns on."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    at.tree["links"][0]["bandwidth_gbps"] = 5
+    at.live.reload()
+    assert at.services.view.policy.threshold_tokens == 9
+    at.look()
+    assert len(at.made) == 1
+
+
+def test_the_files_threshold_counts_when_it_is_changed() -> None:
+    """Until the controller looks again: it has the last word while it is on."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    at.tree["policy"]["threshold_tokens"] = 7
+    at.live.reload()
+    assert at.services.view.policy.threshold_tokens == 7
+    at.look()
+    assert at.services.view.policy.threshold_tokens == 9
+
+
+@pytest.mark.parametrize("mode", ["off", "shadow"])
+def test_switched_off_the_file_holds_again(mode: str) -> None:
+    """A reload to another mode brings back threshold and roles, and lets go of an engine in conversion."""
+    at = controlled()
+    at.look(Advice(9, (TO_PREFILL,), WHY))
+    at.look(Advice(9))
+    assert at.services.view.roles("edge-1") == ("prefill",)
+    with at.services.fleet.load("edge-2"):
+        at.look(Advice(9, (Conversion("edge-2", "decode"),), WHY))
+        at.tree["controller"]["mode"] = mode
+        assert "controller" in str(at.live.reload())
+        at.look(Advice(9))
+    view = at.services.view
+    assert (view.policy.threshold_tokens, view.roles("edge-1"), view.roles("edge-2")) == (5, ("decode",), ("prefill",))
+    assert not at.services.fleet.status("edge-2").is_draining
+    assert ("given_up", f"edge-2 is not converted to decode: the controller is {mode} now") in at.changes()
+
+
+def test_another_setting_makes_another_controller() -> None:
+    """What it was made of has changed, so it learns anew."""
+    at = controlled()
+    at.look()
+    at.tree["controller"]["dwell_s"] = 7
+    at.live.reload()
+    at.look()
+    assert [config.controller.dwell_s for config in at.made][-2:] == [120, 7]
