@@ -219,9 +219,11 @@ class Attempt:
     def _failed(
         self, stage: str, engine: str, fault: Fault, error: EngineUnavailable, permit: Permit[str]
     ) -> TryFailed:
-        if fault in OUT_OF_REACH:
+        # What an engine does that a reload has put elsewhere says nothing of the one that bears its name now.
+        is_current = self._services.upstream.is_current(engine)
+        if is_current and fault in OUT_OF_REACH:
             self._services.fleet.note(engine, str(error))
-        if fault in AGAINST_ENGINE:
+        if is_current and fault in AGAINST_ENGINE:
             permit.end(False)
         return TryFailed(stage, fault, error)
 

@@ -91,10 +91,11 @@ class Execution:
                 self.way = following
 
     def broke_off(self, error: EngineUnavailable) -> None:
-        """The answer failed after its first output: that is held against the decode engine, and nothing is tried."""
+        """The answer failed after its first output: that is held against the decode engine, unless a reload has put
+        another one in its place, and nothing is tried."""
         fault = fault_of(error)
         self._services.metrics.count_fault("stream", fault)
-        if fault in AGAINST_ENGINE:
+        if fault in AGAINST_ENGINE and self._services.upstream.is_current(self.way.decode):
             self._services.fleet.breakers.blame(self.way.decode)
 
     async def report_within(self, timeout_s: float) -> TransferReport | None:

@@ -18,7 +18,15 @@ from prfaas.gateway.operator_state import OperatorState, OperatorStore
 from prfaas.prefix import PrefixUpdate
 from prfaas.types import LinkStatistics
 from tests.gateway.fakes import config_for, eventually
-from tests.gateway.stub_engine import EVENTS, answer_at_once, die, hold, one_after_another, pause_after_first
+from tests.gateway.stub_engine import (
+    EVENTS,
+    answer_at_once,
+    break_off,
+    die,
+    hold,
+    one_after_another,
+    pause_after_first,
+)
 from tests.gateway.test_prefix_routing import GEOMETRY
 from tests.gateway.wide import Wide, wide
 
@@ -187,6 +195,28 @@ async def test_request_on_a_removed_engine_still_falls_back() -> None:
         dying.set()
         async with await asking as answer:
             assert answer.status == 200
+
+
+async def test_engine_that_is_moved_is_not_blamed_for_its_old_process() -> None:
+    """Streams and requests that break when the old process stops say nothing of the one that has its name now."""
+    stopping = asyncio.Event()
+    async with wide(without=("edge-1",)) as running:
+        old, new = running.engines["edge-0"], running.engines["edge-1"]
+        old.script = one_after_another(hold(stopping, break_off), *[hold(stopping, die)] * 3)
+        asking = [asyncio.create_task(running.chat(2, stream=True)) for _ in range(4)]
+        await old.call(3)
+        running.tree["engines"]["edge-0"]["url"] = new.url
+        assert (await post(running, "/prfaas/reload"))[1] == {"changes": "moved edge-0"}
+        await running.healthy("edge-0")
+        stopping.set()
+        for each in asking:
+            async with await each as answer:
+                assert answer.status in (200, 503)
+                await answer.read()
+        await eventually(lambda: running.services.fleet.status("edge-0").inflight == 0)
+        assert running.services.fleet.status("edge-0").is_healthy
+        assert running.services.fleet.breakers.of("edge-0").failures == 0
+        assert [await answered_by(running) for _ in range(2)] == ["edge-0"] * 2
 
 
 @pytest.mark.parametrize(
