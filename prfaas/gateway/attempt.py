@@ -77,11 +77,16 @@ class Attempt:
         self._prefill = asyncio.create_task(
             self._run_prefill(self._way.prefill, self._ids, self._transfer, prefill_permit)
         )
+        # A prefill that is refused or stopped is no trial any more, however long the answer goes on.
+        self._prefill.add_done_callback(lambda _: prefill_permit.drop())
         decode = asyncio.create_task(self._decode(decode_permit))
         try:
             await self._until_prefill_is_over(decode, self._prefill, self._report)
             has_cache = self._report.done() and (report := self._report.result()) is not None and report.ok
-            return await (self._within_patience(decode, decode_permit) if has_cache else decode)
+            answer = await (self._within_patience(decode, decode_permit) if has_cache else decode)
+            # There can be no stall any more: without a word of the transfer nothing is learnt of the link.
+            self._report.add_done_callback(lambda _: self._drop_link())
+            return answer
         finally:
             # Either its result has been taken, or nobody wants it any more.
             await cancel(decode)
@@ -134,6 +139,10 @@ class Attempt:
         except TimeoutError:
             problem = EngineLate(f"engine {engine} has all it needs and is silent for {silence_s:.3g} s")
             raise self._failed("decode", engine, Fault.LATE, problem, permit) from None
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.drop()
 
     def _stalled(self) -> TryFailed:
         if self._link is not None:
@@ -190,6 +199,7 @@ class Attempt:
             prefill_permit.end(True)  # its own answer, which nobody needs, may come after the client's whole answer
         if self._link is not None and (fault is None or fault in AGAINST_LINK):
             self._link.end(fault is None)
+        self._drop_link()
         if fault is not None:
             self._services.metrics.count_fault("transfer", fault)
             if self._prefill is not None:
