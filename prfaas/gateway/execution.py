@@ -136,14 +136,12 @@ class Execution:
             transfer,
             patience_s=stage.patience_s,
             is_forced=is_forced,
+            uncached_tokens=self._placement.uncached_tokens or 0,
             work=self._placed_work(),
             silence_s=silence_s,
         )
         try:
-            with self._services.view.prefilling(
-                self.way.prefill or self.way.decode, self._placement.uncached_tokens or 0
-            ):
-                answer = await self._attempt.open()
+            answer = await self._attempt.open()
         except TryFailed as failure:
             await self._attempt.aclose()
             self._services.metrics.count_fault(failure.stage, failure.fault)
