@@ -69,7 +69,7 @@ class Breaker:
     def at(self, now_s: float) -> "Breaker":
         """The breaker as it is by now."""
         if self.state is State.OPEN and now_s >= self.until_s:
-            return self._changed(State.HALF_OPEN, now_s)
+            return self._changed(State.HALF_OPEN, self.until_s)
         return self
 
     @property

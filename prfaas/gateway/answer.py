@@ -58,7 +58,7 @@ class Answer:
             if answer.status >= 500 or answer.status in FULL_STATUSES:
                 raise EngineFailed(engine, answer.status)
             answer.first = await answer._next_events() if answer.is_stream else await answer._upstream.read_all()
-            if not answer.first:
+            if not answer.first and answer.status < 400:  # a refusal may do without words
                 raise EngineUnavailable(f"engine {engine}: its answer is empty")
             if answer.has_failed:
                 raise EngineFailed(engine, 500)
@@ -81,8 +81,7 @@ class Answer:
         """One or more whole events, empty at the end."""
         while data := await self._upstream.read_some():
             data = self._tail + data
-            end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4 if b"\r" in data else 0)
-            if end >= 2:
+            if end := _end_of_events(data):
                 self._tail = data[end:]
                 self.has_failed |= data.startswith(ERROR_EVENTS) or _has_later_error(data)
                 return data[:end]
@@ -91,6 +90,14 @@ class Answer:
             self._tail = data
         rest, self._tail = self._tail, b""
         return rest
+
+
+def _end_of_events(data: bytes) -> int:
+    """Where the last whole event ends, 0 when none does."""
+    end = data.rfind(b"\n\n") + 2
+    if b"\r" in data and (at := data.rfind(b"\r\n\r\n")) >= 0:
+        end = max(end, at + 4)
+    return end if end > 1 else 0
 
 
 def _has_later_error(events: bytes) -> bool:

@@ -90,6 +90,12 @@ def check_model(value: object, model: ModelConfig) -> None:
         raise no_such_model(value, model)
 
 
+def check_known(request: ApiRequest, model: ModelConfig) -> None:
+    """The model that a checked request names, if it does, is still served. Raises RequestRejected."""
+    if (name := request.body.get("model")) is not None:
+        check_model(name, model)
+
+
 def no_such_model(name: str, model: ModelConfig) -> RequestRejected:
     """The answer to a request for another model, with those that there are."""
     shown = name if len(name) <= 100 else f"{name[:100]}..."

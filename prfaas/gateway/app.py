@@ -112,7 +112,7 @@ def _add_generation_routes(app: FastAPI, services: GatewayServices, handlers: Ma
 
 def _handler_of(live: Live, endpoint: Endpoint) -> Handler:
     async def generate(request: Request) -> Response:
-        return await handle(live.now, endpoint, request)
+        return await handle(live, endpoint, request)
 
     return generate
 

@@ -43,12 +43,14 @@ class Attempt:
         *,
         patience_s: float,
         is_forced: bool = False,
+        uncached_tokens: int = 0,
         work: Work | None = None,
         silence_s: float | None = None,
     ) -> None:
-        """``transfer`` is None for a way without another prefill engine. ``is_forced`` ignores breakers. ``work`` is
-        what has to be prefilled, None when that is unknown. ``silence_s`` is how long the decode engine may be silent
-        once it has its cache, or where it prefills itself from the beginning on; None for as long as it likes."""
+        """``transfer`` is None for a way without another prefill engine. ``is_forced`` ignores breakers.
+        ``uncached_tokens`` are to be prefilled as far as is known. ``work`` is that for measuring, None when it is not
+        known exactly. ``silence_s`` is how long the decode engine may be silent once it has its cache, or where it
+        prefills itself from the beginning on; None for as long as it likes."""
         self._services = services
         self._request = request
         self._ids = ids
@@ -56,9 +58,11 @@ class Attempt:
         self._transfer = transfer
         self._patience_s = patience_s
         self._is_forced = is_forced
+        self._uncached_tokens = uncached_tokens
         self._work = work
         self._silence_s = silence_s
         self._load = ExitStack()
+        self._unprefilled = ExitStack()
         self._permits = ExitStack()
         self._answer: Answer | None = None
         self._prefill: asyncio.Task[TryFailed | None] | None = None
@@ -70,18 +74,28 @@ class Attempt:
         decode_permit = self._permit(self._way.decode, "decode")
         self._load.enter_context(self._services.fleet.load(self._way.decode))
         if self._transfer is None or self._way.prefill is None or self._ids is None:
-            return await self._within_patience(self._decode(decode_permit), decode_permit)
+            self._count_here()
+            with self._unprefilled:
+                return await self._within_patience(self._decode(decode_permit), decode_permit)
         prefill_permit = self._permit(self._way.prefill, "prefill")
         self._link = self._link_permit(self._way.prefill)
         self._report = asyncio.create_task(self._watch(self._transfer, prefill_permit))
         self._prefill = asyncio.create_task(
             self._run_prefill(self._way.prefill, self._ids, self._transfer, prefill_permit)
         )
+        self._count_at(self._way.prefill)
+        # However long the answer goes on: nobody waits behind a prefill that has ended, and no trial is one that was
+        # refused or stopped.
+        self._prefill.add_done_callback(lambda _: self._unprefilled.close())
+        self._prefill.add_done_callback(lambda _: prefill_permit.drop())
         decode = asyncio.create_task(self._decode(decode_permit))
         try:
             await self._until_prefill_is_over(decode, self._prefill, self._report)
             has_cache = self._report.done() and (report := self._report.result()) is not None and report.ok
-            return await (self._within_patience(decode, decode_permit) if has_cache else decode)
+            answer = await (self._within_patience(decode, decode_permit) if has_cache else decode)
+            # There can be no stall any more: without a word of the transfer nothing is learnt of the link.
+            self._report.add_done_callback(lambda _: self._drop_link())
+            return answer
         finally:
             # Either its result has been taken, or nobody wants it any more.
             await cancel(decode)
@@ -103,6 +117,7 @@ class Attempt:
     async def aclose(self) -> None:
         """Close whatever still runs. Idempotent."""
         await self.stop_engines()
+        self._unprefilled.close()
         await cancel(self._report)
         self._permits.close()
 
@@ -134,6 +149,25 @@ class Attempt:
         except TimeoutError:
             problem = EngineLate(f"engine {engine} has all it needs and is silent for {silence_s:.3g} s")
             raise self._failed("decode", engine, Fault.LATE, problem, permit) from None
+
+    def _count_at(self, engine: str) -> None:
+        """The prompt waits for its prefill there, until ``_unprefilled`` is closed."""
+        if self._uncached_tokens:
+            self._unprefilled.enter_context(self._services.view.prefilling(engine, self._uncached_tokens))
+
+    def _count_here(self) -> None:
+        """The same for the decode engine itself: up to its first output, or where the answer comes as a whole for as
+        long as the prefill should take. Nobody would say otherwise when it was over."""
+        if self._request.is_stream:
+            self._count_at(self._way.decode)
+        elif prefill_s := self._services.view.prefill_s(self._way.decode, self._uncached_tokens):
+            self._count_at(self._way.decode)
+            timer = asyncio.get_running_loop().call_later(prefill_s, self._unprefilled.close)
+            self._unprefilled.callback(timer.cancel)
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.drop()
 
     def _stalled(self) -> TryFailed:
         if self._link is not None:
@@ -187,9 +221,11 @@ class Attempt:
             return None
         fault = None if report.ok else report_fault(report.reason)
         if fault is None:
+            self._unprefilled.close()
             prefill_permit.end(True)  # its own answer, which nobody needs, may come after the client's whole answer
         if self._link is not None and (fault is None or fault in AGAINST_LINK):
             self._link.end(fault is None)
+        self._drop_link()
         if fault is not None:
             self._services.metrics.count_fault("transfer", fault)
             if self._prefill is not None:
@@ -219,9 +255,11 @@ class Attempt:
     def _failed(
         self, stage: str, engine: str, fault: Fault, error: EngineUnavailable, permit: Permit[str]
     ) -> TryFailed:
-        if fault in OUT_OF_REACH:
+        # What an engine does that a reload has put elsewhere says nothing of the one that bears its name now.
+        is_current = self._services.upstream.is_current(engine)
+        if is_current and fault in OUT_OF_REACH:
             self._services.fleet.note(engine, str(error))
-        if fault in AGAINST_ENGINE:
+        if is_current and fault in AGAINST_ENGINE:
             permit.end(False)
         return TryFailed(stage, fault, error)
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Message, Send
 
 from prfaas.errors import RequestRejected
-from prfaas.gateway.openai_error import error_body
+from prfaas.gateway.openai_error import NO_ERROR_OBJECT, error_body
 
 Shape = Callable[[bytes, int], bytes]
 """Makes the body of an error of this status, whatever its shape is, one of the API's shape."""
@@ -107,7 +107,7 @@ def _message(body: bytes) -> str | None:
     try:
         value: Any = msgspec.json.decode(body)
         message = value["error"]["message"] if "error" in value else value["detail"]
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+    except NO_ERROR_OBJECT:
         return None
     return message if isinstance(message, str) else None
 

@@ -81,8 +81,8 @@ class Execution:
             except TryFailed as failure:
                 lost = lost.after(self.way, failure.stage, failure.fault)
                 count += failure.fault is not Fault.OPEN
-                following = next_way(self._known_ways(), lost)
-                if following is None and failure.fault is Fault.OPEN:
+                following = self._next_way(lost)
+                if following is None and failure.fault is Fault.OPEN and not self._is_closed(self._placement.decode):
                     # A breaker saves time where there is another way. A refusal for certain saves nothing.
                     following, is_forced = Way(self._placement.decode, None), True
                 if following is None or count >= MAX_TRIES:
@@ -91,10 +91,11 @@ class Execution:
                 self.way = following
 
     def broke_off(self, error: EngineUnavailable) -> None:
-        """The answer failed after its first output: that is held against the decode engine, and nothing is tried."""
+        """The answer failed after its first output: that is held against the decode engine, unless a reload has put
+        another one in its place, and nothing is tried."""
         fault = fault_of(error)
         self._services.metrics.count_fault("stream", fault)
-        if fault in AGAINST_ENGINE:
+        if fault in AGAINST_ENGINE and self._services.upstream.is_current(self.way.decode):
             self._services.fleet.breakers.blame(self.way.decode)
 
     async def report_within(self, timeout_s: float) -> TransferReport | None:
@@ -114,7 +115,7 @@ class Execution:
     def _silence_s(self, lost: Lost) -> float | None:
         """How long the decode engine may be silent, None where patience is all there is: no other engine could answer,
         or the answer comes as a whole at its end."""
-        if not self._request.is_stream or not next_way(self._known_ways(), lost.after(self.way, "decode", Fault.LATE)):
+        if not self._request.is_stream or not self._next_way(lost.after(self.way, "decode", Fault.LATE)):
             return None
         predicted_s = None if self.tries else self._placement.first_token_s
         patience_s = self._services.config.policy.first_output_patience_s
@@ -135,14 +136,12 @@ class Execution:
             transfer,
             patience_s=stage.patience_s,
             is_forced=is_forced,
+            uncached_tokens=self._placement.uncached_tokens or 0,
             work=self._placed_work(),
             silence_s=silence_s,
         )
         try:
-            with self._services.view.prefilling(
-                self.way.prefill or self.way.decode, self._placement.uncached_tokens or 0
-            ):
-                answer = await self._attempt.open()
+            answer = await self._attempt.open()
         except TryFailed as failure:
             await self._attempt.aclose()
             self._services.metrics.count_fault(failure.stage, failure.fault)
@@ -168,11 +167,17 @@ class Execution:
         ids, remote = self._services.ids, self._services.config.engines[prefill].kv
         return Transfer(ids.transfer_id(), ids.secret(), remote, timeout_s)
 
-    def _known_ways(self) -> tuple[Way, ...]:
-        """Looked for when they are needed first: the fleet may have changed since the placement."""
+    def _next_way(self, lost: Lost) -> Way | None:
+        """The placement's next alternative, as far as its engines still take requests."""
         if self._ways is None:
             self._ways = tuple(Way(each.decode, each.prefill) for each in self._placement.alternatives)
-        return self._ways
+        return next_way(self._ways, lost, self._is_closed)
+
+    def _is_closed(self, engine: str) -> bool:
+        """It was drained, removed or moved since the placement. Where the request is already, it may end."""
+        if engine == self.way.decode:
+            return False
+        return not self._services.upstream.is_current(engine) or self._services.fleet.status(engine).is_draining
 
     def _record(self, stage: str, outcome: str, began_s: float) -> None:
         seconds = round(self._services.clock.now_s() - began_s, 4)

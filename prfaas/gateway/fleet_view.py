@@ -118,6 +118,11 @@ class FleetView:
         """Count so many tokens as waiting for their prefill at the engine for the duration of a block."""
         return self._waiting.at(engine, tokens)
 
+    def prefill_s(self, engine: str, tokens: int) -> float:
+        """How long until so many more tokens are prefilled there, behind those that wait; 0 where nobody knows."""
+        rate = self.speeds.of(engine)
+        return rate.queue_seconds(self._waiting.of(engine) + tokens) if rate and tokens else 0.0
+
     def note_transfer(self, report: TransferReport) -> None:
         """Learn the cache's size from a transfer, unless the configuration tells it."""
         if report.ok and report.tokens > 0 and self._config.policy.cache is None:

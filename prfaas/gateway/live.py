@@ -32,8 +32,8 @@ class ConfigSource:
 class Live:
     """Owns the services and swaps them as a whole. Belongs to one event loop.
 
-    A request works with the services that were ``now`` when it came, to its end: the configuration beneath it never
-    changes. What all have in common (fleet, connections, metrics, tokenizer, decisions) is carried over.
+    A request works with the services that were ``now`` when it was placed, to its end: the configuration beneath its
+    tries never changes. What all have in common (fleet, connections, metrics, tokenizer, decisions) is carried over.
     """
 
     def __init__(self, services: GatewayServices, source: ConfigSource | None = None) -> None:

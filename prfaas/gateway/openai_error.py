@@ -4,6 +4,9 @@ import msgspec
 
 from prfaas.errors import RequestRejected
 
+NO_ERROR_OBJECT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError)
+"""What looking for an error object in an engine's bytes may raise: they may be anything."""
+
 
 def error_body(error: RequestRejected) -> bytes:
     """``{"error": {...}}`` as OpenAI's API writes it."""
@@ -17,7 +20,7 @@ def in_openai_shape(body: bytes) -> bytes:
     try:
         error = msgspec.json.decode(body)["error"]
         message, param, code = str(error["message"]), error.get("param"), error.get("code")
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except NO_ERROR_OBJECT:
         return body
     if "maximum context length" in message:
         code = "context_length_exceeded"

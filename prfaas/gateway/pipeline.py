@@ -12,15 +12,17 @@ from prfaas.fleet.block_hash import ContentKeys
 from prfaas.gateway.access.request_id import given_id
 from prfaas.gateway.access.visit import Visit
 from prfaas.gateway.access.visited import Visited
-from prfaas.gateway.api_request import PATHS, ApiRequest, Endpoint, parse_request
+from prfaas.gateway.api_request import PATHS, ApiRequest, Endpoint, check_known, parse_request
 from prfaas.gateway.body import decode_object, read_body
 from prfaas.gateway.client import unless_left
 from prfaas.gateway.control.demand import uncached_here
 from prfaas.gateway.error_shape import error_response, shape_of
 from prfaas.gateway.features import features_of
+from prfaas.gateway.live import Live
 from prfaas.gateway.openai_error import stopping, timed_out
 from prfaas.gateway.passthrough import PASSED, UNTOUCHED, WITHOUT_TOKENS, expected_tokens, parse_passed
 from prfaas.gateway.payload import Transfer
+from prfaas.gateway.prefix_hits import Hits
 from prfaas.gateway.prompt.tokens import PromptTokens
 from prfaas.gateway.record import Job, log, refused
 from prfaas.gateway.relay import Relay
@@ -29,8 +31,9 @@ from prfaas.routing.place import place
 from prfaas.routing.placement import Placement, Refusal
 
 
-async def handle(services: GatewayServices, endpoint: Endpoint, request: Request) -> Response:
+async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
     """Answer one generation request; the response runs it when it is called."""
+    services = live.now
     started_s = services.clock.now_s()
     request_id = given_id(request.headers) or services.ids.request_id()
     visit: Visit | None = None
@@ -40,7 +43,7 @@ async def handle(services: GatewayServices, endpoint: Endpoint, request: Request
             visit.begin()
             unless_placed.callback(visit.close)
             async with asyncio.timeout(services.config.gateway.request_timeout_s):
-                relay = await _relay(services, endpoint, request, visit, request_id, started_s)
+                relay = await _relay(live, endpoint, request, visit, request_id, started_s)
             unless_placed.pop_all()
             shape = shape_of(PATHS[endpoint]) if endpoint in PASSED else None
             return Visited(relay, visit, shape, services.demand.note_answer)
@@ -58,15 +61,19 @@ async def handle(services: GatewayServices, endpoint: Endpoint, request: Request
 
 
 async def _relay(
-    services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit, request_id: str, started_s: float
+    live: Live, endpoint: Endpoint, request: Request, visit: Visit, request_id: str, started_s: float
 ) -> Relay:
-    api_request, prompt = await _prepared(services, endpoint, request, visit)
+    arrived = live.now
+    api_request, prompt = await _prepared(arrived, endpoint, request, visit)
     if not visit.enter_now():
         await unless_left(request.receive, visit.enter())
-    hits, adapter = None, services.config.model.adapter(api_request.body.get("model"))
-    if prompt.ids is not None:
-        keys = ContentKeys(api_request.cache_salt, adapter)
-        hits = await services.prefixes.of(np.frombuffer(prompt.ids.packed, np.uint32), keys)
+    hits = await _hits(live.now, api_request, prompt)
+    services = live.now
+    if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
+        visit.follow(services.access)
+        check_known(api_request, services.config.model)
+    # From here to the engines nothing waits: the request is placed by the configuration of now, and keeps it.
+    adapter = services.config.model.adapter(api_request.body.get("model"))
     features = features_of(
         api_request,
         prompt,
@@ -98,6 +105,14 @@ async def _relay(
         waited_s=visit.waited_s,
     )
     return Relay(services, job)
+
+
+async def _hits(services: GatewayServices, request: ApiRequest, prompt: PromptTokens) -> Hits | None:
+    """What engines have cached of the prompt, None where its tokens are not known."""
+    if prompt.ids is None:
+        return None
+    keys = ContentKeys(request.cache_salt, services.config.model.adapter(request.body.get("model")))
+    return await services.prefixes.of(np.frombuffer(prompt.ids.packed, np.uint32), keys)
 
 
 async def _prepared(

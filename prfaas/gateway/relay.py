@@ -28,6 +28,8 @@ ERROR_TIMEOUT_S = 5.0
 """A client that does not read its error within this time is cut off."""
 STOP_TIMEOUT_S = 2.0
 """The same while the gateway stops: whoever stops it waits."""
+FULL_RETRY_AFTER_S = 1
+"""Nobody knows when a full engine has room; within a second others of its requests have ended."""
 
 
 class Relay(Response):
@@ -135,6 +137,8 @@ class Relay(Response):
                 if not self._is_started:
                     self._note(status=error.status)
                     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+                    if error.retry_after_s is not None:
+                        headers.append((b"retry-after", str(error.retry_after_s).encode()))
                     await self._start(error.status, headers, send)
                     await send({"type": "http.response.body", "body": body})
                 elif self._is_stream:
@@ -171,11 +175,18 @@ def _rejection(error: EngineUnavailable | TimeoutError) -> RequestRejected:
         message = "The engines behind this gateway do not serve this API."
         return RequestRejected(404, message, code="unsupported_endpoint")
     if isinstance(error, EngineFailed | AnswerTooLarge):
-        if isinstance(error, EngineFailed) and error.status == 429:
-            return RequestRejected(429, "The engine has enough to do; try again.", kind="rate_limit_error", code="full")
-        status = 503 if isinstance(error, EngineFailed) and error.status == 503 else 502
-        return RequestRejected(status, "The engine failed to answer.", kind="server_error", code="engine_error")
+        return _failed(error.status if isinstance(error, EngineFailed) else 500)
     if isinstance(error, EngineUnavailable):
         message = "The engine cannot be reached or broke off; try again."
         return RequestRejected(503, message, kind="server_error", code="engine_unavailable")
     return timed_out()
+
+
+def _failed(status: int) -> RequestRejected:
+    """What the client gets for what the last engine answered; one that is merely full may have room soon."""
+    if status == 429:
+        message, kind = "The engine has enough to do; try again.", "rate_limit_error"
+        return RequestRejected(429, message, kind=kind, code="full", retry_after_s=FULL_RETRY_AFTER_S)
+    shown, retry_after_s = (503, FULL_RETRY_AFTER_S) if status == 503 else (502, None)
+    message, kind = "The engine failed to answer.", "server_error"
+    return RequestRejected(shown, message, kind=kind, code="engine_error", retry_after_s=retry_after_s)

@@ -108,7 +108,11 @@ def build_services(config: Config, reports: ReportSource) -> GatewayServices:
     return GatewayServices(
         config=config,
         tokenizer=CheckedTokenizer(load_tokenizer(config.model.path, config.model.max_model_len)),
-        upstream=Upstream({name: engine.url for name, engine in config.engines.items()}, _tls_to_engines(config)),
+        upstream=Upstream(
+            {name: engine.url for name, engine in config.engines.items()},
+            _tls_to_engines(config),
+            max_requests=config.access.max_running,
+        ),
         reports=reports,
         clock=clock,
         fleet=fleet,

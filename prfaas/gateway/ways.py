@@ -1,5 +1,6 @@
 """Where a request may go next when a try has failed. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prfaas.fleet.failures import Fault
@@ -47,11 +48,14 @@ class Lost:
         )
 
 
-def next_way(ways: tuple[Way, ...], lost: Lost) -> Way | None:
-    """The first way that nothing is known against, None when there is none."""
+def next_way(ways: tuple[Way, ...], lost: Lost, is_closed: Callable[[str], bool] = lambda _: False) -> Way | None:
+    """The first way that nothing is known against, None when there is none. Engines that are closed to new requests,
+    which may have come about since the placement, are in none."""
     may_be_remote = not lost.is_remote_over and lost.remote_tries < MAX_REMOTE_TRIES
     for way in ways:
         is_open = way.prefill is None or (may_be_remote and way.prefill not in lost.prefill)
-        if is_open and way.decode not in lost.decode:
+        if not is_open or way.decode in lost.decode or is_closed(way.decode):
+            continue
+        if way.prefill is None or not is_closed(way.prefill):
             return way
     return None

@@ -4,6 +4,7 @@ The supervisor opens the socket and starts the workers, each in a session of its
 reaches the supervisor alone. Connections go to whichever worker is free first; while one is down, the others take all.
 
     a worker ends                -> it is started again, after a pause that doubles while it ends soon
+    one cannot be started        -> the same
     one refuses its config       -> at the start all stop, the exit code is the worker's; later as any other end
     SIGINT or SIGTERM            -> all stop gracefully; the second one kills them
     SIGHUP                       -> all read the configuration again
@@ -105,7 +106,12 @@ class Workers:
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
             started_s = self._clock.now_s()
-            code = await self._run_one(pipe)
+            code: int | None = None
+            try:
+                code = await self._run_one(pipe)
+                end = f"ended with {code}"
+            except OSError as error:  # no memory or no process is left for it: the others go on
+                end = f"could not be started ({error})"
             if self._stop.is_set():
                 return
             if code == CONFIG_EXIT and self._is_at_start:
@@ -115,7 +121,7 @@ class Workers:
             self._is_at_start = False
             if self._clock.now_s() - started_s >= STEADY_S:
                 pause_s = FIRST_PAUSE_S
-            log.error("worker %d ended with %d and is started again in %g s", index, code, pause_s)
+            log.error("worker %d %s and is started again in %g s", index, end, pause_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)

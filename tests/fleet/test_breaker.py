@@ -70,6 +70,17 @@ def test_half_open_admits_a_few_and_one_success_closes_it() -> None:
     assert breaker.of("a").failures == 0, "what an earlier generation tells comes too late"
 
 
+def test_half_open_since_its_time_was_over() -> None:
+    """However late somebody looks, and however often."""
+    breaker, clock = breakers()
+    fail(breaker, 3)
+    clock.advance(1.5)
+    began_s = clock.now_s() - 0.5
+    assert (breaker.of("a").state, breaker.of("a").since_s) == (State.HALF_OPEN, began_s)
+    clock.advance(7)
+    assert breaker.of("a").since_s == began_s
+
+
 def test_each_failed_trial_doubles_the_time_up_to_a_bound() -> None:
     """1, 2, 4, 8 and again 8 seconds; closed once, it begins with 1 again."""
     breaker, clock = breakers()

@@ -18,7 +18,15 @@ from prfaas.gateway.operator_state import OperatorState, OperatorStore
 from prfaas.prefix import PrefixUpdate
 from prfaas.types import LinkStatistics
 from tests.gateway.fakes import config_for, eventually
-from tests.gateway.stub_engine import EVENTS, answer_at_once, die, hold, one_after_another, pause_after_first
+from tests.gateway.stub_engine import (
+    EVENTS,
+    answer_at_once,
+    break_off,
+    die,
+    hold,
+    one_after_another,
+    pause_after_first,
+)
 from tests.gateway.test_prefix_routing import GEOMETRY
 from tests.gateway.wide import Wide, wide
 
@@ -59,6 +67,45 @@ async def test_drained_engine_ends_what_it_has_and_gets_nothing_new() -> None:
         assert (await engine_of(running, name))["state"] == "drained"
         assert (await post(running, f"/prfaas/engines/{name}/undrain"))[1]["state"] == "healthy"
         assert {await answered_by(running) for _ in range(4)} == {"edge-0", "edge-1"}
+
+
+@pytest.mark.parametrize("change", ["drain", "remove", "move"])
+async def test_nothing_is_tried_again_on_an_engine_that_takes_nothing_new(change: str) -> None:
+    """A request whose engine dies goes on with none that was drained, removed or moved after it had been placed."""
+    dying = asyncio.Event()
+    async with wide() as running:
+        running.engines["edge-0"].script = running.engines["edge-1"].script = hold(dying, die)
+        asking = asyncio.create_task(running.chat(2))
+        await eventually(lambda: running.engines["edge-0"].calls or running.engines["edge-1"].calls)
+        other = "edge-1" if running.engines["edge-0"].calls else "edge-0"
+        if change == "drain":
+            assert (await post(running, f"/prfaas/engines/{other}/drain"))[1]["state"] == "drained"
+        elif change == "remove":
+            del running.tree["engines"][other]
+        else:
+            running.tree["engines"][other]["url"] = running.engines["moon-0"].url
+            del running.tree["engines"]["moon-0"]
+        await post(running, "/prfaas/reload")
+        dying.set()
+        async with await asking as answer:
+            assert answer.status == 503
+        assert running.engines[other].calls == []
+
+
+async def test_request_ends_on_an_engine_that_is_drained_meanwhile() -> None:
+    """The decode engine that has it recomputes when the prefill elsewhere fails, also while it drains."""
+    dying = asyncio.Event()
+    async with wide(without=("edge-1", "moon-0")) as running:
+        running.engines["cloud-0"].script = hold(dying, die)
+        running.engines["edge-0"].script = one_after_another(hold(asyncio.Event()), answer_at_once)
+        asking = asyncio.create_task(running.chat(10))
+        await running.engines["cloud-0"].call(0)
+        await running.engines["edge-0"].call(0)
+        assert (await post(running, "/prfaas/engines/edge-0/drain"))[1]["state"] == "draining"
+        dying.set()
+        async with await asking as answer:
+            assert answer.status == 200
+            assert answer.headers["x-prfaas-outcome"] == "recomputed"
 
 
 async def test_drained_prefill_engines_are_not_used() -> None:
@@ -187,6 +234,28 @@ async def test_request_on_a_removed_engine_still_falls_back() -> None:
         dying.set()
         async with await asking as answer:
             assert answer.status == 200
+
+
+async def test_engine_that_is_moved_is_not_blamed_for_its_old_process() -> None:
+    """Streams and requests that break when the old process stops say nothing of the one that has its name now."""
+    stopping = asyncio.Event()
+    async with wide(without=("edge-1",)) as running:
+        old, new = running.engines["edge-0"], running.engines["edge-1"]
+        old.script = one_after_another(hold(stopping, break_off), *[hold(stopping, die)] * 3)
+        asking = [asyncio.create_task(running.chat(2, stream=True)) for _ in range(4)]
+        await old.call(3)
+        running.tree["engines"]["edge-0"]["url"] = new.url
+        assert (await post(running, "/prfaas/reload"))[1] == {"changes": "moved edge-0"}
+        await running.healthy("edge-0")
+        stopping.set()
+        for each in asking:
+            async with await each as answer:
+                assert answer.status in (200, 503)
+                await answer.read()
+        await eventually(lambda: running.services.fleet.status("edge-0").inflight == 0)
+        assert running.services.fleet.status("edge-0").is_healthy
+        assert running.services.fleet.breakers.of("edge-0").failures == 0
+        assert [await answered_by(running) for _ in range(2)] == ["edge-0"] * 2
 
 
 @pytest.mark.parametrize(

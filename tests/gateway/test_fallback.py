@@ -1,6 +1,7 @@
 """Which engines a request is tried on when one fails, over real sockets, and that the client sees one whole answer."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -21,12 +22,14 @@ from tests.gateway.stub_engine import (
     fail_in_the_stream,
     hold,
     one_after_another,
+    pause_after_first,
     refuse,
 )
 from tests.gateway.wide import Wide, wide
 
 NEVER = asyncio.Event
 USED = TransferReport("any", ok=True, tokens=9, cache_bytes=1000)
+DECLINED = TransferReport("any", ok=False, reason="no free blocks")
 LOST = TransferReport("any", ok=False, reason="not complete within its time")
 WHOLE = b"".join(EVENTS)
 
@@ -121,7 +124,7 @@ async def test_full_engines_are_told_to_the_client_and_blamed_for_nothing(status
         decode(running, refuse(status))
         for _ in range(4):
             async with await running.chat(2) as answer:
-                assert answer.status == status
+                assert (answer.status, answer.headers["retry-after"]) == (status, "1")
         assert decode_calls(running) == 8
         for name in ("edge-0", "edge-1"):
             assert running.services.fleet.status(name).is_healthy
@@ -222,6 +225,56 @@ async def test_used_cache_is_a_prefill_engines_success() -> None:
         async with await running.chat(10) as answer:
             assert answer.headers["x-prfaas-outcome"] == "remote"
         assert running.services.fleet.breakers.of("cloud-0").state is State.CLOSED
+
+
+def half_open(running: Wide) -> tuple[Callable[[], bool], Callable[[], bool]]:
+    """The breakers of the prefill engine and of its link wait for a trial. Returns whether they would take one."""
+    fleet, clock, link = running.services.fleet, ManualClock(), ("cloud", "edge")
+    fleet.breakers, fleet.link_breakers = Breakers(clock), Breakers(clock)
+    for _ in range(3):
+        fleet.breakers.blame("cloud-0")
+        fleet.link_breakers.blame(link)
+    clock.advance(1)
+    return lambda: fleet.breakers.of("cloud-0").admits, lambda: fleet.link_breakers.of(link).admits
+
+
+async def test_declined_trial_makes_room_for_another() -> None:
+    """A trial that the decode engine did without has told nothing: the next request may try, while the answer goes on."""
+    async with wide(without=("edge-1", "moon-0")) as running:
+        engine_admits, link_admits = half_open(running)
+        going_on, has_declined = asyncio.Event(), asyncio.Event()
+        running.engines["cloud-0"].script = hold(NEVER())
+        running.engines["edge-0"].script = hold(has_declined, pause_after_first(going_on))
+        asking = asyncio.create_task(running.chat(10, stream=True))
+        transfer = (await running.engines["cloud-0"].call(0)).params["prfaas"]["transfer_id"]
+        assert (engine_admits(), link_admits()) == (False, False)
+        running.reports.give(replace(DECLINED, transfer_id=transfer))
+        await eventually(lambda: engine_admits() and link_admits())
+        has_declined.set()
+        async with await asking as answer:
+            assert await answer.content.readany() == EVENTS[0]
+            assert (engine_admits(), link_admits()) == (True, True)
+            going_on.set()
+            assert await answer.read() == b"".join(EVENTS[1:])
+
+
+async def test_trial_without_a_word_makes_room_for_another() -> None:
+    """The same where nobody tells what became of the transfer, and where the engine turns out to be full after all."""
+    async with wide(without=("edge-1", "moon-0")) as running:
+        engine_admits, link_admits = half_open(running)
+        going_on, is_full = asyncio.Event(), asyncio.Event()
+        running.engines["cloud-0"].script = hold(is_full, refuse(429))
+        running.engines["edge-0"].script = pause_after_first(going_on)
+        async with await running.chat(10, stream=True) as answer:
+            assert await answer.content.readany() == EVENTS[0]
+            transfer = (await running.engines["cloud-0"].call(0)).params["prfaas"]["transfer_id"]
+            assert (engine_admits(), link_admits()) == (False, False)
+            running.reports.refuse(transfer)
+            await eventually(link_admits)
+            is_full.set()
+            await eventually(engine_admits)
+            going_on.set()
+            assert await answer.read() == b"".join(EVENTS[1:])
 
 
 async def hold_remote_answer_local(call: Call, request: web.Request) -> web.StreamResponse:

@@ -2,6 +2,7 @@ import asyncio
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.gateway.fakes import Stand, stand
 from tests.gateway.stub_engine import (
@@ -116,6 +117,23 @@ async def test_refusal_of_another_shape_passes_through(running: Stand) -> None:
     running.edge.script = refuse(404, {"detail": "Not Found"})
     async with await running.chat(2) as answer:
         assert (answer.status, await answer.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize("body", [b"", b'{"error": {"message": "\xff"}}', b'{"error":' + b'{"a":' * 10_000], ids=len)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_refusal_in_odd_words_passes_through(path: str, body: bytes) -> None:
+    """A refusal is one whatever its body is, also without any: the client gets it, and the engine stays well."""
+
+    async def refuse_oddly(*_: object) -> web.Response:
+        return web.Response(status=400, body=body, content_type="application/json")
+
+    async with stand(probe_interval_s=600) as running:
+        running.edge.script = refuse_oddly
+        request = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+        async with running.client.post(running.url + path, json=request) as answer:
+            assert (answer.status, await answer.read()) == (400, body)
+        assert running.services.fleet.status("edge-0").is_healthy
+        assert len(running.edge.calls) == 1
 
 
 async def test_failure_as_first_event_is_told_as_a_failure(running: Stand) -> None:

@@ -76,12 +76,65 @@ async def test_tokens_wait_until_the_first_output(running: Stand) -> None:
     def waiting() -> list[int]:
         return [engine.waiting_tokens for engine in running.services.view.snapshot().engines]
 
-    short, long = asyncio.create_task(running.chat(3)), asyncio.create_task(running.chat(10))
+    short, long = asyncio.create_task(running.chat(3, stream=True)), asyncio.create_task(running.chat(10))
     await eventually(lambda: waiting() == [3, 10])
     going_on.set()
     for asking in (short, long):
         (await asking).close()
     await eventually(lambda: waiting() == [0, 0])
+
+
+async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> None:
+    """A prompt is prefilled when its prefill elsewhere ends or its cache is used, though the answer comes at its end."""
+    answering, prefilled = asyncio.Event(), asyncio.Event()
+    running.edge.script, running.cloud.script = hold(answering), hold(prefilled)
+    view, reports = running.services.view, running.reports
+
+    def waiting() -> list[int]:
+        return [engine.waiting_tokens for engine in view.look().engines]
+
+    asking = [asyncio.create_task(running.chat(10))]
+    await eventually(lambda: waiting() == [0, 10])
+    prefilled.set()
+    await eventually(lambda: waiting() == [0, 0])
+    running.cloud.script = hold(answering)
+    asking.append(asyncio.create_task(running.chat(20)))
+    await eventually(lambda: waiting() == [0, 20])
+    transfer = (await running.cloud.call(1)).params["prfaas"]["transfer_id"]
+    reports.give(replace(USED, transfer_id=transfer))
+    await eventually(lambda: waiting() == [0, 0])
+    assert not any(each.done() for each in asking)
+    answering.set()
+    for each in asking:
+        (await each).close()
+
+
+async def test_whole_answers_wait_as_long_as_their_prefill_should_take(running: Stand) -> None:
+    """Nobody says when the prefill of a whole answer was over: it counts for as long as it is predicted, or not at all."""
+    answering = asyncio.Event()
+    running.edge.script = hold(answering)
+    view = running.services.view
+
+    def waiting() -> int:
+        return view.look().engines[0].waiting_tokens
+
+    asking = [asyncio.create_task(running.chat(3))]
+    await running.edge.call(0)
+    assert waiting() == 0
+    view.set_rate("edge-0", PrefillRate(0.0, 1000.0))
+    asking.append(asyncio.create_task(running.chat(4)))
+    await running.edge.call(1)
+    assert waiting() == 4
+    assert view.prefill_s("edge-0", 2) == 6000
+    view.set_rate("edge-0", PrefillRate(0.0, 0.001))
+    asking.append(asyncio.create_task(running.chat(5)))
+    await running.edge.call(2)
+    await eventually(lambda: waiting() == 4)
+    assert not any(each.done() for each in asking)
+    answering.set()
+    for each in asking:
+        (await each).close()
+    assert waiting() == 0
 
 
 async def test_links_reach_the_snapshot(running: Stand) -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,31 @@ async def test_pause_grows_while_workers_end_soon(
     gateway.stop()
     assert await serving == 0
     assert pauses(caplog)[:4] == told
+
+
+async def test_worker_that_cannot_be_started_is_tried_again(
+    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine without room for another process keeps those that run, and gets the missing one later."""
+    monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.01)
+    start, failures = asyncio.create_subprocess_exec, [None, OSError(11, "no room"), OSError(12, "none")]
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start_or_fail(*argv: str, **settings: Any) -> asyncio.subprocess.Process:
+        if failures and (failure := failures.pop(0)):
+            raise failure
+        started.append(await start(*argv, **settings))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_or_fail)
+    gateway = running("import time; time.sleep(600)", listener, tmp_path, ManualClock())
+    serving = asyncio.create_task(gateway.run(2))
+    await eventually(lambda: len(started) == 2)
+    assert pauses(caplog) == [0.01, 0.02]
+    assert "could not be started ([Errno 11] no room)" in caplog.text
+    assert [each.returncode for each in started] == [None, None]
+    gateway.stop()
+    assert await asyncio.wait_for(serving, 10) == 0
 
 
 async def test_refused_configuration_is_not_tried_again(

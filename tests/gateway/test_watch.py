@@ -1,5 +1,6 @@
 """What the background work makes of engines that are late or gone, and of bugs of ours."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from prfaas.gateway.upstream import EngineLate, Upstream
 from prfaas.gateway.watch import EngineWatch
 from prfaas.types import LinkStatistics
 from tests.gateway.fakes import EDGE_KV, stand
+from tests.gateway.stub_engine import StubEngine, hold
 
 PROMPT = np.arange(2 * GUESS_TOKENS + 1, dtype=np.uint32)
 LATE, GONE = EngineLate("late"), EngineUnavailable("gone")
@@ -94,6 +96,24 @@ async def test_silence_is_told_from_a_refused_connection() -> None:
             await upstream.probe("edge-0", 0.05)
         with pytest.raises(EngineUnavailable, match="cannot be reached"):
             await upstream.probe("edge-0", 5)
+
+
+async def test_requests_that_take_all_connections_make_no_engine_ill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes do not wait behind requests for a connection; those that there are suffice for what the gate lets in."""
+    monkeypatch.setattr("prfaas.gateway.connections.SPARE_CONNECTIONS", 0)
+    leaving = asyncio.Event()
+    async with StubEngine().running() as engine, Upstream({"edge-0": engine.url}, max_requests=1) as upstream:
+        engine.script = hold(leaving)
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(upstream.post("edge-0", "/v1/completions", b"{}")) for _ in range(3)]
+            await engine.call(1)
+            await upstream.probe("edge-0", 30)
+            assert await upstream.tokenise("edge-0", {"prompt": "a bb"}, 30) == [1, 2]
+            assert await upstream.adapters("edge-0", 30) == {}
+            assert len(engine.calls) == 2
+            leaving.set()
+        for each in asked:
+            each.result().close()
 
 
 async def test_bug_in_asking_for_links_ends_nothing(

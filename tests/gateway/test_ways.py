@@ -23,6 +23,14 @@ def test_decode_engine_that_failed_is_in_no_further_way() -> None:
     assert next_way(WAYS, lost) == Way("e1", None)
 
 
+def test_closed_engine_is_in_no_way() -> None:
+    """Neither one that would prefill nor one that would answer; the next way is another one."""
+    lost = Lost().after(Way("e0", "c0"), "prefill", Fault.FAILED)
+    assert next_way(WAYS, lost, {"m0", "e1"}.__contains__) == Way("e0", "c1")
+    assert next_way(WAYS, lost, {"m0", "c1", "e0"}.__contains__) == Way("e1", None)
+    assert next_way(WAYS, lost, {"e0", "e1"}.__contains__) is None
+
+
 FAULTS = st.sampled_from([("prefill", Fault.FULL), ("decode", Fault.FAILED), ("transfer", Fault.STALLED)])
 
 

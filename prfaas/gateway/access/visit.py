@@ -46,6 +46,12 @@ class Access:
         """Whose request this is. Raises RequestRejected (401)."""
         return self._known(headers)[0]
 
+    def tenant_named(self, name: str) -> Tenant:
+        """A tenant whose key was known. Raises RequestRejected (401) when there is none of this name any more."""
+        if name not in self._tenants:
+            raise unauthorised("The API key is not known here any more.", "invalid_api_key")
+        return self._tenants[name][0]
+
     def visit(self, headers: Headers) -> "Visit":
         """A request has come; its visit is to be begun and closed. Raises RequestRejected (400, 401, 403)."""
         tenant, limits = self._known(headers)
@@ -121,6 +127,11 @@ class Visit:
         """When the first token is wanted, counted from the placement: as configured for the class or the tenant, else
         ``default_s``, and sooner if the client says so. None when nobody says."""
         return soonest(self.tenant.objectives_s.get(self.priority, default_s), self._objective_s)
+
+    def follow(self, access: Access) -> None:
+        """Go on by what this access says of the tenant. Raises RequestRejected (401) when there is none any more."""
+        if access is not self._access:
+            self.tenant, self._access = access.tenant_named(self.tenant.name), access
 
     def begin(self) -> None:
         """Take a place among the tenant's requests. Raises RequestRejected (429)."""

@@ -161,7 +161,15 @@ class HfPromptTokenizer:
             raise CannotRender("cache_salt is not a text")
         if len(text) > self._max_chars:
             raise self._too_long(f"{len(text)} characters", param)
-        return self._checked(self._encoder.ids_of(text, add_special_tokens, salt), param)
+        return self._checked(self._ids_of(text, add_special_tokens, salt), param)
+
+    def _ids_of(self, text: str, add_special_tokens: bool, salt: str | None) -> TokenIds:
+        try:
+            return self._encoder.ids_of(text, add_special_tokens, salt)
+        except Exception:
+            # A text that the library does not take, such as one with a lone surrogate, which the JSON within a tool
+            # call's arguments can make: models write it when they are cut in the middle of an emoji.
+            raise CannotRender("the text has an unusual form") from None
 
     def _checked(self, ids: TokenIds, param: str) -> PromptTokens:
         if not len(ids):
@@ -174,7 +182,7 @@ class HfPromptTokenizer:
         for endpoint, body in PROBES.values():
             if endpoint == "chat":
                 try:
-                    count = len(self._encoder.ids_of(self._rendered(body), True, None))
+                    count = len(self._ids_of(self._rendered(body), True, None))
                 except CannotRender:
                     continue
                 yield count - len(msgspec.json.encode(body))

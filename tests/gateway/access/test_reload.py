@@ -10,24 +10,30 @@ from prfaas.config import Config
 from prfaas.gateway.live import ConfigSource
 from tests.gateway.access.test_access import ENV, ask, error_of, tenants
 from tests.gateway.fakes import FakeReports, Stand, eventually, stand
-from tests.gateway.stub_engine import EVENTS, pause_after_first
+from tests.gateway.stub_engine import EVENTS, answer_at_once, hold, one_after_another, pause_after_first
 from tests.gateway.test_remote import USED
 
 Reload = Callable[..., Any]
 
 
 @asynccontextmanager
-async def guarded(env: dict[str, str] | None = None, **limits: Any) -> AsyncIterator[tuple[Stand, Reload]]:
-    """A gateway with tenants, and a way to have it read another section of them; the status comes back."""
+async def guarded(
+    env: dict[str, str] | None = None,
+    max_running: int = 512,
+    adapters: dict[str, str] | None = None,
+    **limits: Any,
+) -> AsyncIterator[tuple[Stand, Reload]]:
+    """A gateway with tenants, and a way to have it read another section of them, and others; the status comes back."""
     configs: list[Config] = []
     env = dict(ENV) if env is None else env
     source = ConfigSource(lambda: configs[-1], lambda _: FakeReports(), env)
-    access = {"cache_secret": {"env": "SECRET"}}
-    async with stand(env=env, source=source, tenants=tenants(**limits), access=access) as running:
+    access = {"cache_secret": {"env": "SECRET"}, "max_running": max_running}
+    stood = stand(env=env, source=source, adapters=adapters, tenants=tenants(**limits), access=access)
+    async with stood as running:
 
-        async def reload(section: dict[str, Any]) -> tuple[int, Any]:
+        async def reload(section: dict[str, Any], **others: Any) -> tuple[int, Any]:
             tree = running.services.config.model_dump(by_alias=True, exclude_unset=True)
-            configs.append(Config.model_validate({**tree, "tenants": section}))
+            configs.append(Config.model_validate({**tree, "tenants": section, **others}))
             async with running.client.post(f"{running.url}/prfaas/reload") as answer:
                 return answer.status, await answer.json()
 
@@ -114,6 +120,63 @@ async def test_sites_change_for_new_requests() -> None:
         assert await status_of(running, "acme", words=10) == 200
         assert (await running.ended()).placement == "local"
         assert len(running.cloud.calls) == 1
+
+
+@asynccontextmanager
+async def waiting(running: Stand, words: int = 10, **fields: Any) -> AsyncIterator[asyncio.Task[Any]]:
+    """A request that waits at the gate behind another one until the block ends."""
+    leaving, asked = asyncio.Event(), len(running.edge.calls)
+    running.edge.script = one_after_another(hold(leaving), answer_at_once)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(ask(running, "batch"))
+        await running.edge.call(asked)
+        asking = group.create_task(ask(running, words=words, **fields))
+        value = running.services.metrics.registry.get_sample_value
+        await eventually(lambda: value("prfaas_waiting_requests", {"priority": "interactive"}))
+        yield asking
+        leaving.set()
+    assert first.result().status == 200
+
+
+async def test_request_that_waits_follows_what_is_forbidden() -> None:
+    """One that waits at the gate while its tenant is bound to the gateway's site stays there."""
+    async with guarded(max_running=1) as (running, reload):
+        running.reports.default = USED
+        async with waiting(running) as asking:
+            assert (await reload(tenants(sites=["edge"])))[0] == 200
+        assert (await asking).status == 200
+        assert (await running.ended()).placement == "local"
+        assert running.cloud.calls == []
+
+
+async def test_request_that_waits_follows_the_policy_and_the_links() -> None:
+    """It is placed by the threshold, and over the links, of when its turn has come."""
+    async with guarded(max_running=1) as (running, reload):
+        async with waiting(running, words=4) as asking:
+            assert (await reload(tenants(), policy={"threshold_tokens": 3}))[0] == 200
+        assert (await running.ended()).placement == "remote"
+        async with waiting(running, words=4) as asking:
+            assert (await reload(tenants(), policy={"threshold_tokens": 3}, links=[]))[0] == 200
+        assert (await asking).status == 200
+        assert (await running.ended()).placement == "local"
+
+
+async def test_request_that_waits_ends_with_its_tenant_or_its_model() -> None:
+    """A tenant that is gone by its turn is unknown, an adapter that is gone does not exist: no engine is asked."""
+    async with guarded(max_running=1, adapters={"tuned": "/tuned"}) as (running, reload):
+        async with waiting(running, model="tuned") as asking:
+            model = running.services.config.model.model_dump(exclude_unset=True)
+            assert (await reload(tenants(), model={**model, "adapters": {}}))[0] == 200
+        async with await asking as answer:
+            assert (answer.status, (await error_of(answer))["code"]) == (404, "model_not_found")
+        async with waiting(running) as asking:
+            section = tenants()
+            del section["acme"]
+            assert (await reload(section, model={**model, "adapters": {}}))[0] == 200
+        async with await asking as answer:
+            assert (answer.status, (await error_of(answer))["code"]) == (401, "invalid_api_key")
+        assert len(running.edge.calls) == 2
+        assert await status_of(running, "batch") == 200
 
 
 async def test_everybodys_gateway_stays_one() -> None:

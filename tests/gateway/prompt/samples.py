@@ -96,6 +96,7 @@ UNTOUCHED: list[dict[str, Any]] = [
     {"messages": [{"role": "assistant", "tool_calls": 5}]},
     {"messages": [{"role": "assistant", "tool_calls": {"f": 1}}]},
     {"messages": [{"role": "assistant", "tool_calls": [call("f", '{"a":' * 100_000)]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [call("f", '{"a": "\\ud83d"}')]}]},
     {"messages": [{"role": "developer", "content": "d"}]},
     {"messages": [{"role": "narrator", "content": "d"}]},
     {"messages": [{"role": "assistant", "content": "y", "reasoning": "because"}]},
