@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,11 @@ def tree_of(engines: dict[str, StubEngine], **gateway: object) -> dict[str, Any]
 
 @contextlib.asynccontextmanager
 async def wide(
-    without: tuple[str, ...] = (), probe_interval_s: float = 600, state_file: Path | None = None, **gateway: object
+    without: tuple[str, ...] = (),
+    probe_interval_s: float = 600,
+    state_file: Path | None = None,
+    policy: Mapping[str, object] | None = None,
+    **gateway: object,
 ) -> AsyncIterator[Wide]:
     """All engines run, those in ``without`` are not configured. By default each is probed once."""
     async with contextlib.AsyncExitStack() as stack:
@@ -88,6 +92,7 @@ async def wide(
         if state_file is not None:
             gateway["state_file"] = str(state_file)
         tree = tree_of(engines, **gateway)
+        tree["policy"] |= policy or {}
         for name in without:
             del tree["engines"][name]
         config, reports = parse_config(tree), FakeReports()
