@@ -292,6 +292,7 @@ def test_a_thousand_small_transfers_leave_nothing_behind(pair: Pair) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ten_thousand_transfers_take_no_more_memory_than_five_thousand(pair: Pair) -> None:
     """What movers remember of past transfers is bounded, and full long before the first half is over; no descriptor is
     left open."""
