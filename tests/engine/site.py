@@ -14,6 +14,7 @@ from prfaas.launch.local import gateway_url
 from prfaas.launch.stack import Service
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import Answer, EnginePair, parse_answer, until
+from tests.exact import assert_equal
 
 GATEWAY = "gateway"
 ANSWER_TOKENS = 8
@@ -87,7 +88,7 @@ class Site:
                         await action()
                 elif line.strip():
                     ends.append(line.decode().strip())
-            assert ends == ["length", "data: [DONE]"]
+            assert_equal(ends, ["length", "data: [DONE]"])
             return tuple(tokens), _lower(response.headers)
 
     async def sends_away(self) -> bool:

@@ -18,11 +18,11 @@ import pytest_asyncio
 from prfaas.gateway.prompt.hf_tokenizer import load_tokenizer
 from prfaas.gateway.prompt.parity import mismatches
 from prfaas.launch.stack import Service
-from tests.engine.exact import assert_exact
 from tests.engine.models import prompt_tokens, tiny_model
 from tests.engine.pair import DECODE, PREFILL, Answer, EnginePair, engine_pair, until
 from tests.engine.site import ANSWER_TOKENS, GATEWAY, Site
 from tests.engine.wire_tap import WireTap
+from tests.exact import assert_equal, assert_exact
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -93,7 +93,7 @@ async def test_a_remote_chat_says_what_one_engine_says(site: Site, stream: bool)
         else:
             texts.append(answer.choices[0].message.content)
         await client.close()
-    assert texts[0] == texts[1]
+    assert_equal(*texts)
     assert len(texts[0]) > 0
 
 

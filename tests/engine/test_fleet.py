@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.engine.exact import assert_exact
 from tests.engine.fleet import LOCAL, REMOTE, SITES, Fleet, apart, fleet_of
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import until
 from tests.engine.refusals import withdraw
 from tests.engine.site import ANSWER_TOKENS
+from tests.exact import assert_exact
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 

@@ -127,6 +127,24 @@ def hold(until: asyncio.Event, then: Script = answer_at_once) -> Script:
     return script
 
 
+def once(is_so: Callable[[], Awaitable[object]], then: Script) -> Script:
+    """Wait until something is so, then go on."""
+
+    async def script(call: Call, request: web.Request) -> web.StreamResponse:
+        await is_so()
+        return await then(call, request)
+
+    return script
+
+
+async def hold_remote_answer_local(call: Call, request: web.Request) -> web.StreamResponse:
+    """As a decode engine whose cache never comes: answers what it is to prefill itself, and nothing else. Whichever
+    request comes first, so that one which is given up before it arrives changes nothing."""
+    if "prfaas" in call.params:
+        await asyncio.Event().wait()
+    return await answer_at_once(call, request)
+
+
 def refuse(status: int, body: object = None) -> Script:
     """Answer with an error in vLLM's shape."""
 

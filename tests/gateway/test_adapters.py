@@ -1,6 +1,5 @@
 """LoRA adapters as users of vLLM know them: a name that requests give as their model."""
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from prfaas.fleet.prompt_hasher import PromptHasher
 from prfaas.gateway.api_request import MAX_NAMED, ApiRequest
 from prfaas.prefix import CacheGroup, PrefixChange, PrefixGeometry, PrefixUpdate
 from tests.gateway.fakes import Stand, eventually, stand
-from tests.gateway.stub_engine import answer_at_once, hold, one_after_another, refuse
+from tests.gateway.stub_engine import hold_remote_answer_local, refuse
 from tests.gateway.test_passthrough import BODIES, MESSAGES
 from tests.gateway.test_remote import USED
 
@@ -90,8 +89,10 @@ async def test_a_remote_prefill_names_the_adapter_to_both_engines() -> None:
         assert prefill.params["prfaas"]["transfer_id"] == decode.params["prfaas"]["transfer_id"]
 
 
-async def test_what_the_model_has_cached_is_no_hit_for_an_adapter() -> None:
+async def test_what_the_model_has_cached_is_no_hit_for_an_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor the other way round, nor for another adapter: the keys are vLLM's, with name and path."""
+    # A feed that fails makes the index forget its engine: here once, at the start.
+    monkeypatch.setattr("prfaas.gateway.prefix_watch.RETRY_S", 600.0)
     async with stand(adapters=ADAPTERS) as running:
         running.reports.default = USED
         index = running.services.prefixes.index
@@ -166,7 +167,7 @@ async def test_a_prefill_engine_that_does_not_know_the_adapter_after_all_costs_a
     """It answers 404 if the adapter was unloaded there meanwhile: the answer comes from here, nobody is blamed."""
     async with stand(adapters=ADAPTERS) as running:
         running.cloud.script = refuse(404)
-        running.edge.script = one_after_another(hold(asyncio.Event()), answer_at_once)
+        running.edge.script = hold_remote_answer_local
         async with await running.chat(WORDS, model=FR) as answer:
             assert answer.status == 200
         decision = await running.ended()

@@ -101,7 +101,7 @@ async def test_huge_chunked_body_is_refused(shared: Stand) -> None:
     for _ in range(5):
         writer.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
     writer.write(b"0\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await reader.read()
     assert b" 413 " in answer.splitlines()[0]
     assert b"request_too_large" in answer
     writer.close()

@@ -32,13 +32,13 @@ async def stalled_answer(running: Stand, *, is_stream: bool) -> list[Message]:
 
     request = ApiRequest("chat", {"model": "tiny", "messages": [], "stream": is_stream})
     job = Job("req-1", request, PromptTokens(TokenIds.of([1])), PLACED, None, running.services.clock.now_s())
-    await asyncio.wait_for(Relay(running.services, job)({"type": "http"}, receive, send), 10)
+    await asyncio.wait_for(Relay(running.services, job)({"type": "http"}, receive, send), 60)
     return sent
 
 
 async def test_client_that_does_not_read_the_end_is_let_go() -> None:
     """The deadline holds up to the last byte of a stream."""
-    async with stand(request_timeout_s=0.2) as running:
+    async with stand(request_timeout_s=2) as running:
         sent = await stalled_answer(running, is_stream=True)
         assert b'"code":"timeout"' in sent[-1]["body"]
         assert (await running.ended()).outcome == "error"
@@ -47,7 +47,7 @@ async def test_client_that_does_not_read_the_end_is_let_go() -> None:
 
 async def test_answer_of_known_length_gets_no_error_event() -> None:
     """What has been announced by its length is cut short, never continued with something else."""
-    async with stand(request_timeout_s=0.2) as running:
+    async with stand(request_timeout_s=2) as running:
         sent = await stalled_answer(running, is_stream=False)
         assert [message.get("body", b"")[:10] for message in sent] == [b"", b'{"choices"']
         assert (await running.ended()).outcome == "error"
@@ -55,7 +55,7 @@ async def test_answer_of_known_length_gets_no_error_event() -> None:
 
 async def test_deadline_holds_while_tokenising() -> None:
     """A prompt that waits for its tokens too long is answered 504, and its work is dropped."""
-    async with stand(request_timeout_s=0.2) as running:
+    async with stand(request_timeout_s=2) as running:
         running.tokenizer.is_stuck = True
         async with await running.chat(2) as answer:
             assert answer.status == 504
@@ -75,7 +75,7 @@ async def test_deadline_counts_from_the_arrival(running: Stand, monkeypatch: pyt
         return (next(moments, None) if value("prfaas_inflight_requests") else None) or now_s()
 
     monkeypatch.setattr(running.services.clock, "now_s", moment_s)
-    async with await asyncio.wait_for(running.chat(2), 10) as answer:
+    async with await asyncio.wait_for(running.chat(2), 30) as answer:
         assert answer.status == 504
 
 
@@ -100,7 +100,7 @@ async def test_stop_answers_requests_without_output(running: Stand) -> None:
     async with await asking as answer:
         assert answer.status == 503
         assert (await answer.json())["error"]["code"] == "stopping"
-    await asyncio.wait_for(call.is_aborted.wait(), 5)
+    await call.is_aborted.wait()
     assert (await running.ended()).outcome == "error"
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from aiohttp import web
 
 from prfaas.clock import ManualClock
 from prfaas.fleet.breaker import State
@@ -14,13 +13,14 @@ from prfaas.types import TransferReport
 from tests.gateway.fakes import eventually
 from tests.gateway.stub_engine import (
     EVENTS,
-    Call,
     Script,
     answer_at_once,
     break_off,
     die,
     fail_in_the_stream,
     hold,
+    hold_remote_answer_local,
+    once,
     one_after_another,
     pause_after_first,
     refuse,
@@ -63,7 +63,8 @@ async def test_failed_prefill_goes_to_the_other_site(script: Script, reason: str
     tries, and only an engine that failed by itself is blamed."""
     async with wide() as running:
         elsewhere = [running.engines["cloud-0"], running.engines["moon-0"]]
-        elsewhere[0].script = elsewhere[1].script = one_after_another(script, answer_at_once)
+        failing = once(lambda: asked(running, 1), script)
+        elsewhere[0].script = elsewhere[1].script = one_after_another(failing, answer_at_once)
         decode(running, one_after_another(hold(NEVER()), answer_at_once))
         async with await running.chat(10, stream=True) as answer:
             assert await answer.read() == WHOLE
@@ -74,7 +75,7 @@ async def test_failed_prefill_goes_to_the_other_site(script: Script, reason: str
         assert len(set(keys)) == 2
         assert headers["x-prfaas-transfer-id"] == keys[1]
         [edge] = [engine for name, engine in running.engines.items() if name.startswith("edge") and engine.calls]
-        await asyncio.wait_for(edge.calls[0].is_aborted.wait(), 5)
+        await edge.calls[0].is_aborted.wait()
         assert [call.params["prfaas"]["transfer_id"] for call in edge.calls] == keys
         assert edge.calls[0].params["prfaas"]["secret"] != edge.calls[1].params["prfaas"]["secret"]
         decision = await running.ended()
@@ -88,7 +89,7 @@ async def test_after_two_sites_the_decode_engine_does_it_itself() -> None:
     """Prefill is given up after two engines elsewhere; the same decode engine recomputes, which is counted."""
     async with wide() as running:
         running.engines["cloud-0"].script = running.engines["moon-0"].script = die
-        decode(running, one_after_another(hold(NEVER()), hold(NEVER()), answer_at_once))
+        decode(running, hold_remote_answer_local)
         async with await running.chat(10) as answer:
             assert answer.status == 200
             assert answer.headers["x-prfaas-outcome"] == "recomputed"
@@ -103,8 +104,10 @@ async def test_after_two_sites_the_decode_engine_does_it_itself() -> None:
 async def test_other_local_engine_answers_for_one_that_fails(script: Script, words: int) -> None:
     """A decode engine that fails before its first output costs the request a detour; its prefill is closed."""
     async with wide(without=("moon-0",)) as running:
-        running.engines["cloud-0"].script = hold(NEVER())
-        decode(running, one_after_another(script, answer_at_once))
+        cloud = running.engines["cloud-0"]
+        cloud.script = hold(NEVER())
+        failing = once(lambda: cloud.call(0), script) if words == 10 else script
+        decode(running, one_after_another(failing, answer_at_once))
         async with await running.chat(words, stream=True) as answer:
             assert answer.status == 200
             assert await answer.read() == WHOLE
@@ -113,7 +116,7 @@ async def test_other_local_engine_answers_for_one_that_fails(script: Script, wor
         assert (first.stage, last.outcome, decision.decode) == ("decode", "answered", last.decode)
         assert first.decode != last.decode
         if words == 10:
-            await asyncio.wait_for(running.engines["cloud-0"].calls[0].is_aborted.wait(), 5)
+            await cloud.calls[0].is_aborted.wait()
             assert decision.outcome == "recomputed"
 
 
@@ -138,7 +141,7 @@ async def test_prefill_next_door_in_place_of_one_elsewhere_is_a_recompute() -> N
         running.tree["policy"]["hand_over_min_tokens"] = 1
         async with running.client.post(f"{running.url}/prfaas/reload") as answer:
             assert answer.status == 200
-        running.engines["cloud-0"].script = refuse(500)
+        running.engines["cloud-0"].script = once(lambda: running.engines["edge-0"].call(0), refuse(500))
         has_cache = asyncio.Event()
         running.engines["edge-0"].script = one_after_another(hold(NEVER()), hold(has_cache))
         asking = asyncio.create_task(running.chat(10, stream=True))
@@ -157,13 +160,20 @@ async def test_prefill_next_door_in_place_of_one_elsewhere_is_a_recompute() -> N
         assert running.value("prfaas_remote_tokens_total") == 0
 
 
-async def test_stalled_transfer_is_recomputed_within_the_deadline() -> None:
-    """Without a cache and without a word of it the decode engine is asked alone while there is time; the link is
-    blamed, and no other site costs more of it."""
-    async with wide(request_timeout_s=1.5) as running:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A policy under which a cache has 0.2 s, and its report 0.1 s more, of a request's minute."""
+    monkeypatch.setattr("prfaas.gateway.deadlines.MAX_REPORT_S", 0.1)
+    return {"remote_timeout_s": 0.2}
+
+
+async def test_stalled_transfer_is_recomputed(impatient: dict[str, float]) -> None:
+    """Without a cache and without a word of it in its time the decode engine is asked alone; the link is blamed, and no
+    other site costs more of the request's."""
+    async with wide(policy=impatient) as running:
         for name in ("cloud-0", "moon-0"):
             running.engines[name].script = hold(NEVER())
-        decode(running, one_after_another(hold(NEVER()), answer_at_once))
+        decode(running, hold_remote_answer_local)
         async with await running.chat(10) as answer:
             assert answer.status == 200
             assert answer.headers["x-prfaas-outcome"] == "recomputed"
@@ -177,14 +187,15 @@ async def test_stalled_transfer_is_recomputed_within_the_deadline() -> None:
         assert running.services.fleet.link_breakers.of(link).failures == 1
 
 
-async def test_word_of_the_cache_ends_the_patience() -> None:
+async def test_word_of_the_cache_ends_the_patience(impatient: dict[str, float]) -> None:
     """A decode engine that has its cache may take its time, longer than a cache may."""
-    async with wide(request_timeout_s=1.5) as running:
+    async with wide(policy=impatient) as running:
         going_on = asyncio.Event()
         decode(running, hold(going_on))
         running.reports.default = USED
         asking = asyncio.create_task(running.chat(10))
-        await asyncio.sleep(1.2)  # beyond the two thirds and a bit that a cache has
+        await asked(running, 1)
+        await asyncio.sleep(0.6)  # beyond the time of a cache and its report
         going_on.set()
         async with await asking as answer:
             assert answer.status == 200
@@ -275,11 +286,6 @@ async def test_trial_without_a_word_makes_room_for_another() -> None:
             await eventually(engine_admits)
             going_on.set()
             assert await answer.read() == b"".join(EVENTS[1:])
-
-
-async def hold_remote_answer_local(call: Call, request: web.Request) -> web.StreamResponse:
-    script = hold(NEVER()) if "prfaas" in call.params else answer_at_once
-    return await script(call, request)
 
 
 async def test_breaker_of_a_link_sends_prompts_over_the_other() -> None:

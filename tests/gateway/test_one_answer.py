@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from prfaas.gateway.ways import MAX_TRIES
 from prfaas.types import TransferReport
+from tests.exact import assert_equal
 from tests.gateway.stub_engine import (
     Call,
     Script,
@@ -64,11 +65,14 @@ REPORTS = {
 }
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """A failure is told as it was found: with real servers in each example, looking for a smaller one takes minutes."""
+DEADLINE_S = 1.0
+"""What engines that say nothing cost each example. On a machine that stands still it may end any of them."""
 TOKENS = [f"tok{index}" for index in range(3)]
 BEHAVIOUR = st.lists(st.sampled_from(sorted(SCRIPTS)), min_size=1, max_size=3)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(
     behaviours=st.fixed_dictionaries(dict.fromkeys(SITES, BEHAVIOUR)),
@@ -85,7 +89,7 @@ def test_one_answer_and_no_token_twice(
 
 
 async def ask_once(behaviours: dict[str, list[str]], report: str, words: int, is_stream: bool) -> None:
-    async with wide(request_timeout_s=0.4) as running:
+    async with wide(request_timeout_s=DEADLINE_S) as running:
         for name, names in behaviours.items():
             running.engines[name].script = one_after_another(*(SCRIPTS[each] for each in names))
         running.reports.default = REPORTS[report]
@@ -97,7 +101,7 @@ async def ask_once(behaviours: dict[str, list[str]], report: str, words: int, is
         decision = await running.ended()
         assert len(decision.tries) <= MAX_TRIES
         assert [each.outcome for each in decision.tries].count("answered") <= 1
-        check_requests(running)
+        check_requests(running, is_late=answer.status == 504)
         assert [each.inflight for each in running.services.fleet.statuses()] == [0] * len(SITES)
 
 
@@ -106,21 +110,23 @@ def check_answer(status: int, text: bytes, *, is_stream: bool) -> None:
         assert json.loads(text)["error"]
         return
     if not is_stream:
-        assert json.loads(text) == {"choices": [{"text": "".join(TOKENS)}]}
+        assert_equal(json.loads(text), {"choices": [{"text": "".join(TOKENS)}]})
         return
     events = [event.removeprefix(b"data: ") for event in text.split(b"\n\n") if event]
     *before, last = events
     tokens = [json.loads(event)["choices"][0]["text"] for event in before]
     if last == b"[DONE]":
-        assert tokens == TOKENS
+        assert_equal(tokens, TOKENS)
     else:
         assert json.loads(last)["error"]
-        assert tokens == TOKENS[: len(tokens)]
+        assert_equal(tokens, TOKENS[: len(tokens)])
 
 
-def check_requests(running: Wide) -> None:
-    """The engines were never asked twice for one transfer, and by one request no oftener than the bound."""
+def check_requests(running: Wide, *, is_late: bool) -> None:
+    """The engines were never asked twice for one transfer, and by one request no oftener than the bound; at least once,
+    unless its time was over before."""
     decodes = [call for name in ("edge-0", "edge-1") for call in running.engines[name].calls]
-    assert 1 <= len(decodes) <= MAX_TRIES
+    assert decodes or is_late
+    assert len(decodes) <= MAX_TRIES
     ids = [call.params["prfaas"]["transfer_id"] for call in decodes if "prfaas" in call.params]
-    assert len(ids) == len(set(ids))
+    assert_equal(sorted(ids), sorted(set(ids)))

@@ -46,7 +46,7 @@ def served() -> Iterator[Served]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        url = urls.get(timeout=30)
+        url = urls.get(timeout=60)
         yield Served(url, schemathesis.openapi.from_url(f"{url}/openapi.json"))
     finally:
         stop.set()
@@ -55,7 +55,7 @@ def served() -> Iterator[Served]:
 
 def test_every_api_is_described(served: Served) -> None:
     """Each route that takes a key is in the schema with its errors, and says that it needs one."""
-    described = requests.get(f"{served.url}/openapi.json", timeout=10).json()
+    described = requests.get(f"{served.url}/openapi.json", timeout=60).json()
     for method, path in ROUTES:
         operation = described["paths"][path][method.lower()]
         assert operation["security"] == [{"bearer": []}, {"x-api-key": []}]

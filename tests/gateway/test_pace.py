@@ -12,6 +12,8 @@ from tests.gateway.stub_engine import EVENTS, Call, begin_stream
 
 GAP_S = 0.02
 """Between two events of the stub, so that each would be passed on by itself."""
+REST_S = 0.00625
+"""No other wait lasts as long."""
 
 
 def test_rest_grows_with_the_load() -> None:
@@ -45,21 +47,33 @@ def test_a_look_at_the_same_moment_changes_nothing() -> None:
     assert pace.rest_s == 0
 
 
-async def some_at_a_time(call: Call, request: web.Request) -> web.StreamResponse:
-    response = await begin_stream(call, request)
-    for event in EVENTS:
-        await response.write(event)
-        await asyncio.sleep(GAP_S)  # an engine's step
-    return response
-
-
 async def test_first_part_comes_at_once_and_what_follows_gathers(
     running: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a stream rests its events gather; every byte arrives, in order."""
+    """While a stream rests its events gather; every byte arrives, in order. Here a rest ends when the engine has said
+    everything, however long that takes."""
+    has_first, has_all, sleep = asyncio.Event(), asyncio.Event(), asyncio.sleep
+
+    async def some_at_a_time(call: Call, request: web.Request) -> web.StreamResponse:
+        response = await begin_stream(call, request)
+        await response.write(EVENTS[0])
+        await has_first.wait()
+        for event in EVENTS[1:]:
+            await response.write(event)
+            await sleep(GAP_S)  # an engine's step
+        has_all.set()
+        return response
+
+    async def rest(delay_s: float) -> None:
+        await (has_all.wait() if delay_s == REST_S else sleep(delay_s))
+
+    monkeypatch.setattr("prfaas.gateway.relay.asyncio.sleep", rest)
     monkeypatch.setattr(running.services.pace, "look", lambda: None)
-    running.services.pace.rest_s = 20 * GAP_S
+    running.services.pace.rest_s = REST_S
     running.edge.script = some_at_a_time
+    parts = []
     async with await running.chat(2, stream=True) as answer:
-        parts = [part async for part, is_end in answer.content.iter_chunks() if part]
+        async for part, _ in answer.content.iter_chunks():
+            parts += [part] if part else []
+            has_first.set()
     assert parts == [EVENTS[0], b"".join(EVENTS[1:])]

@@ -58,7 +58,7 @@ async def test_an_engine_whose_feed_ends_is_guessed_until_it_is_back(monkeypatch
     watch = PrefixWatch(index)
     await watch.keep(follow, {"e": Feed("host:1")})
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             hits.sent("e", await hits.of(PROMPT, PLAIN))
             assert (await hits.of(PROMPT, PLAIN)).tokens == {"e": 2 * GUESS_TOKENS}
             while not index.state("e").is_exact:  # noqa: ASYNC110 - its task has to run
@@ -106,7 +106,7 @@ async def test_only_feeds_that_changed_begin_again() -> None:
     }
     watch = PrefixWatch(index)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await watch.keep(follow, first)
             while not all(index.state(name).is_exact for name in first):  # noqa: ASYNC110 - its task has to run
                 await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """What the engines have cached decides where a prompt goes, and shows."""
 
 import numpy as np
+import pytest
 
 from prfaas.fleet.block_hash import ContentKeys
 from prfaas.fleet.prompt_hasher import PromptHasher
@@ -12,6 +13,12 @@ from tests.gateway.test_remote import USED
 GEOMETRY = PrefixGeometry(4, 4, bytes(32), (CacheGroup(0, "full", 4), CacheGroup(1, "recurrent", 4)))
 WORDS = 60
 """More than the threshold allows to be computed here."""
+
+
+@pytest.fixture
+def keeps_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test tells the index stays: a feed that fails, which forgets its engine, does so once, at the start."""
+    monkeypatch.setattr("prfaas.gateway.prefix_watch.RETRY_S", 600.0)
 
 
 async def stored(running: Stand, words: int, blocks: int, salt: str | None = None) -> PrefixUpdate:
@@ -33,6 +40,7 @@ async def decision_of(running: Stand, **fields: object) -> tuple[str, int | None
     return decision.placement, decision.uncached_tokens, "; ".join(decision.reasons)
 
 
+@pytest.mark.usefixtures("keeps_the_index")
 async def test_a_long_prompt_that_is_cached_here_stays_here() -> None:
     async with stand() as running:
         running.reports.default = USED
@@ -50,6 +58,7 @@ async def test_a_long_prompt_that_is_cached_here_stays_here() -> None:
         assert (placement, uncached) == ("remote", WORDS)
 
 
+@pytest.mark.usefixtures("keeps_the_index")
 async def test_how_an_engine_is_known_is_a_metric() -> None:
     async with stand() as running:
         running.services.prefixes.index.apply("edge-0", PrefixUpdate(GEOMETRY, 1_000, is_reset=True))

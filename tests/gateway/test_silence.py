@@ -12,7 +12,8 @@ from tests.gateway.stub_engine import answer_at_once, hold, one_after_another
 from tests.gateway.test_fallback import LOST, NEVER, USED, WHOLE, asked, decode, decode_calls
 from tests.gateway.wide import Wide, wide
 
-PATIENCE_S = 0.05
+PATIENCE_S = 1.0
+"""Long enough for a request to reach its engine, also on a busy machine."""
 EDGES = ("edge-0", "edge-1")
 
 
@@ -43,7 +44,7 @@ async def test_another_engine_answers_for_a_silent_one(words: int) -> None:
         silent, good = (each.decode for each in decision.tries)
         assert {silent, good} == set(EDGES)
         assert decision.tries[1].prefill is None
-        await asyncio.wait_for(running.engines[silent].calls[0].is_aborted.wait(), 5)
+        await running.engines[silent].calls[0].is_aborted.wait()
         assert [len(running.engines[name].calls) for name in (silent, good)] == [1, 1]
         assert running.services.fleet.breakers.of(silent).failures == 1
         assert "silent" in running.services.fleet.status(silent).problem
@@ -72,11 +73,11 @@ async def test_silence_that_proves_nothing_is_waited_out(
     async with wide(without=without) as running:
         if predicted_s is not None and not without:
             predict(running, predicted_s)
-        decode(await impatient(running, PATIENCE_S / 50), hold(going_on))
+        decode(await impatient(running, 0.001), hold(going_on))
         running.reports.default = report
         asking = asyncio.create_task(running.chat(words, stream=is_stream))
         await asked(running, 1)
-        await asyncio.sleep(4 * PATIENCE_S)
+        await asyncio.sleep(0.2)
         assert decode_calls(running) == 1
         going_on.set()
         async with await asking as answer:

@@ -33,7 +33,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def running(program: str, listener: socket.socket, folder: Path, clock: Clock | None = None) -> Workers:
-    return Workers([sys.executable, "-c", program], listener, str(folder), patience_s=20, clock=clock)
+    return Workers([sys.executable, "-c", program], listener, str(folder), patience_s=600, clock=clock)
 
 
 def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
@@ -136,7 +136,7 @@ time.sleep(600)
         os.kill(os.getpid(), signal.SIGHUP)
     await eventually((tmp_path / "run2").exists)
     gateway.stop()
-    assert await asyncio.wait_for(serving, 10) == 0
+    assert await asyncio.wait_for(serving, 60) == 0
     assert len(pauses(caplog)) == 2
 
 
@@ -155,4 +155,4 @@ time.sleep(600)
     await asyncio.sleep(0)
     assert not serving.done()
     gateway.stop()
-    assert await asyncio.wait_for(serving, 10) == 0
+    assert await asyncio.wait_for(serving, 60) == 0

@@ -51,14 +51,14 @@ async def engine(folder: Path) -> AsyncIterator[str]:
 async def test_gateway_and_engine_know_each_other_by_their_authority(folder: Path) -> None:
     """The site's authority vouches for an https engine, and the gateway has a certificate to show."""
     async with engine(folder) as url, Upstream({"cloud-0": url}, tls_context(edge_files(folder))) as upstream:
-        await upstream.probe("cloud-0", 5)
+        await upstream.probe("cloud-0", 60)
 
 
 async def test_unknown_authority_is_not_trusted(folder: Path) -> None:
     """Without the site's certificates an engine whose authority nobody knows cannot be reached."""
     async with engine(folder) as url, Upstream({"cloud-0": url}, tls_context(None)) as upstream:
         with pytest.raises(EngineUnavailable, match="cannot be reached"):
-            await upstream.probe("cloud-0", 5)
+            await upstream.probe("cloud-0", 60)
 
 
 def test_unusable_files_stop_the_start(folder: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import yaml
 from tests.gateway.fakes import config_for
 from tests.gateway.prompt.samples import TEMPLATES, save_tokenizer
 from tests.gateway.stub_engine import EVENTS, StubEngine, hold
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +63,7 @@ async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
 
 @contextlib.asynccontextmanager
 async def two_workers(folder: Path, **gateway: Any) -> AsyncIterator[Running]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with StubEngine().running() as engine:
         tree = config_for(engine.url, "http://127.0.0.2:9").model_dump(mode="json", by_alias=True)
         tree["model"]["path"] = str(save_tokenizer(folder / "model", TEMPLATES["string"]))
@@ -138,7 +137,7 @@ async def test_stop_lets_answers_end(tmp_path: Path) -> None:
         await until(lambda: _is_refused(running))
         release.set()
         assert await asking == (200, b"".join(EVENTS))
-        assert await asyncio.wait_for(running.process.wait(), 30) == 0
+        assert await asyncio.wait_for(running.process.wait(), 60) == 0
         assert not any(_is_alive(pid) for pid in workers)
 
 
@@ -155,10 +154,8 @@ async def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> Non
 
 async def test_unusable_configuration_stops_all(tmp_path: Path) -> None:
     """What no new start would mend ends the supervisor with the code of a wrong configuration."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     tree = config_for("http://127.0.0.1:9", "http://127.0.0.2:9").model_dump(mode="json", by_alias=True)
-    tree["gateway"] |= {"port": port, "workers": 2}
+    tree["gateway"] |= {"port": free_port(), "workers": 2}
     file = tmp_path / "prfaas.yaml"
     file.write_text(yaml.safe_dump(tree))
     argv = (sys.executable, "-m", "prfaas.cli", "gateway", "--config", str(file))

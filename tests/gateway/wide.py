@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ async def wide(
     state_file: Path | None = None,
     edit: Callable[[dict[str, Any]], object] = lambda _: None,
     make_controller: MakeController = controller_of,
+    policy: Mapping[str, object] | None = None,
     **gateway: object,
 ) -> AsyncIterator[Wide]:
     """All engines run, those in ``without`` are not configured. By default each is probed once. ``edit`` changes the
@@ -96,6 +97,7 @@ async def wide(
         if state_file is not None:
             gateway["state_file"] = str(state_file)
         tree = tree_of(engines, **gateway)
+        tree["policy"] |= policy or {}
         for name in without:
             del tree["engines"][name]
         edit(tree)

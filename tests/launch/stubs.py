@@ -32,7 +32,7 @@ def stub_command(*options: str) -> Command:
     return Command((sys.executable, str(STUB), *options))
 
 
-def stub_service(name: str, port: int, *options: str, start_timeout_s: float = 30) -> Service:
+def stub_service(name: str, port: int, *options: str, start_timeout_s: float = 60) -> Service:
     """A service whose warm-up request the stub answers."""
     url = f"http://127.0.0.1:{port}"
     return Service(
@@ -58,7 +58,7 @@ def processes_with(variable: str, value: str) -> set[int]:
     return found
 
 
-def await_end(pids: set[int], timeout_s: float = 10) -> None:
+def await_end(pids: set[int], timeout_s: float = 60) -> None:
     """Wait until processes that have been killed are gone: the kernel takes a moment for each."""
     for pid in pids:
         try:

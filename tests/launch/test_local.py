@@ -4,6 +4,7 @@ from pathlib import Path
 from prfaas.config import load_config, parse_config
 from prfaas.launch.local import EPHEMERAL_PORTS, engine_service, free_ports, gateway_service, local_tree
 from prfaas.launch.up import how_to_use
+from tests.ports import free_port
 
 PORTS = (8000, 8101, 7101, 8102, 7111)
 EXAMPLE = Path(__file__).parent.parent.parent / "deploy" / "local" / "prfaas.yaml"
@@ -11,9 +12,7 @@ EXAMPLE = Path(__file__).parent.parent.parent / "deploy" / "local" / "prfaas.yam
 
 def test_ports_are_distinct_and_the_preferred_one_is_taken_if_free() -> None:
     """Five different ports; the first is the preferred one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        preferred = int(probe.getsockname()[1])
+    preferred = free_port()
     ports = free_ports(preferred)
     assert ports[0] == preferred
     assert len(set(ports)) == 5

@@ -162,9 +162,9 @@ async def test_signalled_child_is_told_as_such(tmp_path: Path) -> None:
 async def test_a_starting_server_is_not_waited_for_long(tmp_path: Path, mark: str) -> None:
     """A deaf server that never became ready is killed long before the grace of a ready one is over."""
     stack, _ = _stack(tmp_path, grace_s=60)
-    async with asyncio.timeout(30), stack:
+    async with asyncio.timeout(50), stack:
         with pytest.raises(ProcessFailed, match="not ready within"):
             await stack.start(
-                [stub_service("deaf", free_port(), "--ignore-sigterm", "--never-ready", start_timeout_s=1)]
+                [stub_service("deaf", free_port(), "--ignore-sigterm", "--never-ready", start_timeout_s=5)]
             )
         assert len(processes_with(MARK, mark)) == 2

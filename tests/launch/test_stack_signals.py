@@ -40,7 +40,7 @@ class Program:
         self.process.send_signal(number)
 
     def exit_code(self) -> int:
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=90)
         return self.process.returncode
 
     def descendants(self) -> set[int]:

@@ -8,6 +8,14 @@ from tests.transport.movers import Pair, TinyEngine
 from tests.transport.site_certificates import NAMES, make_sites, settings
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """A machine that stands still for seconds loses no answer: no test is about this bound."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prfaas.transport.report.STATISTICS_TIMEOUT_S", 60.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def shared_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """A pair for tests that leave both engines alive, over plain TCP or what the module's parameter says."""

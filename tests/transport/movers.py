@@ -28,6 +28,7 @@ from prfaas.transport.process import MoverConfig, MoverProcess
 from prfaas.transport.report import ReportClient
 from prfaas.transport.statistics import MoverStatistics
 from prfaas.types import Fingerprint, Part
+from tests.exact import assert_equal
 from tests.transport.site_certificates import NAMES, settings
 
 T = TypeVar("T")
@@ -47,9 +48,11 @@ CONFIG = MoverConfig(
     send_slots=64,
     receive_slots=64,
     heartbeat_s=0.2,
-    lease_s=2.0,
-    offer_wait_s=2.0,
+    lease_s=10.0,
+    offer_wait_s=5.0,
 )
+"""A machine that holds a mover up for some seconds breaks nothing; tests of leases have a ``SHORT_LEASE_S``."""
+SHORT_LEASE_S = 2.0
 
 
 class TinyEngine:
@@ -208,9 +211,12 @@ def full_slots(size_bytes: int) -> Pieces:
     ]
 
 
-def by_place(pieces: Pieces) -> dict[tuple[int, int, int, int], bytes]:
-    """What must have arrived, in the shape of ``TinyEngine.payloads``."""
-    return {(p.layer, p.part, p.index, p.first): data for p, data in pieces}
+def check_arrived(engine: TinyEngine, transfer_id: str, pieces: Pieces) -> None:
+    """Raises Inexact unless the bytes of these pieces have arrived, and nothing else. Then they are forgotten."""
+    found = engine.payloads.pop(transfer_id, {})
+    expected = {(p.layer, p.part, p.index, p.first): data for p, data in pieces}
+    assert_equal(sorted(found), sorted(expected))
+    assert_equal([place for place, data in expected.items() if found[place] != data], [])
 
 
 def report_client(*engines: TinyEngine) -> ReportClient:

@@ -61,7 +61,7 @@ async def read(sink: Ledger, data: bytes, *, is_closed: bool) -> str:
         far.sendall(data)
         if is_closed:
             far.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await receiver.run()
 
 

@@ -10,19 +10,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
-from prfaas.transport.messages import Cancel, LoadComplete, LoadFailed, OpenLoad, SaveClosed
+from prfaas.transport.messages import Cancel, LoadComplete, LoadFailed, OfferSave, OpenLoad, SaveClosed
 from prfaas.types import Fingerprint
 from prfaas.wire.save import MAX_SENDS
 from tests.ports import free_port
 from tests.transport.movers import (
     CONFIG,
     PATIENCE_S,
+    SHORT_LEASE_S,
     Pair,
     TinyEngine,
-    by_place,
+    check_arrived,
     full_slots,
     outcome_of,
     rows,
@@ -32,6 +34,8 @@ from tests.transport.relay import Relay
 from tests.transport.site_certificates import NAMES, make_sites, settings
 
 _numbers = count()
+BRIEF_LEASE_S = 5.0
+"""Longer than a busy machine holds a mover up."""
 
 
 def new_id() -> str:
@@ -58,19 +62,19 @@ class Network:
 OTHER_PATHS = [pytest.param(name, marks=pytest.mark.slow) for name in ("tls", "grpc", "grpc-tls")]
 
 
-@pytest.fixture(scope="module", params=["tcp", *OTHER_PATHS])
-def wide_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    control_port, data_port, is_grpc = free_port(), free_port(), request.param.startswith("grpc")
+@contextlib.contextmanager
+def network_over(path: str, folder: Path, **changes: object) -> Iterator[Network]:
+    """Engines with these changes, relays between them; ``folder`` is for certificates."""
+    control_port, data_port, is_grpc = free_port(), free_port(), path.startswith("grpc")
     cloud_tls = edge_tls = None
-    if request.param.endswith("tls"):
-        folder = tmp_path_factory.mktemp("certificates")
+    if path.endswith("tls"):
         make_sites(folder)
         cloud_tls, edge_tls = settings(folder, "cloud"), settings(folder, "edge")
-    prefill = TinyEngine("cloud", listen=f"127.0.0.1:{control_port}", data_port=data_port, tls=cloud_tls)
+    prefill = TinyEngine("cloud", listen=f"127.0.0.1:{control_port}", data_port=data_port, tls=cloud_tls, **changes)
     remote = f"127.0.0.2:{control_port}"
     if edge_tls is not None:
         edge_tls = replace(edge_tls, names={remote: NAMES["cloud"]})
-    decode = TinyEngine("edge", tls=edge_tls, grpc_peers=(remote,) if is_grpc else ())
+    decode = TinyEngine("edge", tls=edge_tls, grpc_peers=(remote,) if is_grpc else (), **changes)
     control = data = Relay(("127.0.0.2", control_port), ("127.0.0.1", control_port))
     if not is_grpc:
         data = Relay(("127.0.0.2", data_port), ("127.0.0.1", data_port))
@@ -82,14 +86,39 @@ def wide_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         data.close()
 
 
+@pytest.fixture(scope="module", params=["tcp", *OTHER_PATHS])
+def path(request: pytest.FixtureRequest) -> str:
+    """What carries the frames."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def wide_network(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with network_over(path, tmp_path_factory.mktemp("certificates")) as network:
+        yield network
+
+
 @pytest.fixture
 def network(wide_network: Network) -> Iterator[Network]:
-    """The shared network; afterwards it works again and every slot is home."""
-    wide_network.data.spares_oldest = wide_network.data is wide_network.control
-    yield wide_network
-    wide_network.control.is_silent = wide_network.data.is_silent = False
-    wide_network.pair.settle()
-    assert isinstance(moves_again(wide_network.pair), LoadComplete)
+    """The shared network."""
+    yield from spared(wide_network)
+
+
+@pytest.fixture
+def brief_network(path: str, tmp_path: Path) -> Iterator[Network]:
+    """One on which a test need not wait long for a lease to end."""
+    with network_over(path, tmp_path, lease_s=BRIEF_LEASE_S) as network:
+        yield from spared(network)
+
+
+def spared(network: Network) -> Iterator[Network]:
+    """The network for one test; afterwards it works again and every slot is home."""
+    network.data.spares_oldest = network.data is network.control
+    yield network
+    network.control.is_silent = network.data.is_silent = False
+    network.pair.settle()
+    assert isinstance(moves_again(network.pair), LoadComplete)
 
 
 def moves_again(pair: Pair) -> LoadComplete | LoadFailed:
@@ -114,7 +143,7 @@ def test_a_flipped_byte_costs_only_frames_that_were_on_the_way(network: Network,
     pieces = rows(400)
     assert isinstance(pair.move(name, pieces, 400), LoadComplete)
     assert network.data.flip_at is None
-    assert pair.decode.payloads[name] == by_place(pieces)
+    check_arrived(pair.decode, name, pieces)
     resent_bytes = statistics_of(pair.prefill).resent_bytes - before.resent_bytes
     if network.data is network.control:  # the byte may be one of HTTP/2's own
         assert resent_bytes <= CONFIG.receive_slots * CONFIG.slot_bytes
@@ -146,7 +175,7 @@ def test_cut_data_connections_lose_nothing(network: Network) -> None:
     outcome = pair.outcome(name)
     assert isinstance(outcome, LoadComplete), outcome.reason
     assert not cuts
-    assert pair.decode.payloads.pop(name) == by_place(pieces)
+    check_arrived(pair.decode, name, pieces)
     after = statistics_of(pair.prefill)
     resent_bytes = after.resent_bytes - before.resent_bytes
     assert after.sent_bytes - before.sent_bytes - resent_bytes == outcome.cache_bytes
@@ -193,15 +222,15 @@ def test_a_cut_control_stream_is_resumed(network: Network, cut_data: bool) -> No
     outcome = pair.outcome(name)
     assert isinstance(outcome, LoadComplete), outcome.reason
     assert not cuts
-    assert pair.decode.payloads.pop(name) == by_place(pieces)
+    check_arrived(pair.decode, name, pieces)
     pair.until(lambda: statistics_of(pair.prefill).completed_saves == before.completed_saves + 1)
     assert statistics_of(pair.prefill).accepted_sessions == before.accepted_sessions == 1
 
 
 @pytest.mark.parametrize("what", ["control", "data"])
-def test_connections_that_swallow_everything_are_replaced(network: Network, what: str) -> None:
+def test_connections_that_swallow_everything_are_replaced(brief_network: Network, what: str) -> None:
     """A path that forgets a connection ends it nowhere; missed heartbeats do, or bytes that nobody confirms."""
-    pair, name = network.pair, new_id()
+    network, pair, name = brief_network, brief_network.pair, new_id()
     moves_again(pair)
     # Or frames would leave on one that is made later, and nothing would be stuck.
     pair.until(lambda: statistics_of(pair.prefill).links[0].connections == CONFIG.data_connections)
@@ -248,9 +277,9 @@ def test_a_mover_that_stops_is_not_waited_for(who: str) -> None:
         prefill.close()
 
 
-def test_silence_beyond_the_lease_fails_all_transfers(network: Network) -> None:
+def test_silence_beyond_the_lease_fails_all_transfers(brief_network: Network) -> None:
     """A network that swallows everything is noticed by both sides without any error from the kernel."""
-    pair, name = network.pair, new_id()
+    network, pair, name = brief_network, brief_network.pair, new_id()
     network.transfer_starts(name)
     network.control.is_silent = network.data.is_silent = True
     outcome = pair.outcome(name)
@@ -299,7 +328,7 @@ def test_the_death_of_the_prefill_mover_fails_the_load_with_its_address() -> Non
 
 def test_the_death_of_the_decode_mover_frees_the_prefill_side() -> None:
     """After kill -9 the save is closed within the lease and every send slot comes home."""
-    prefill, decode = TinyEngine("cloud"), TinyEngine("edge")
+    prefill, decode = TinyEngine("cloud", lease_s=SHORT_LEASE_S), TinyEngine("edge", lease_s=SHORT_LEASE_S)
     pair, name = Pair(prefill, decode), new_id()
     try:
         pair.open(name)
@@ -317,7 +346,7 @@ def test_the_death_of_the_decode_mover_frees_the_prefill_side() -> None:
 
 def test_a_stopped_decode_mover_frees_the_prefill_side_within_the_lease() -> None:
     """A peer that hangs without dying is gone after its lease."""
-    prefill, decode = TinyEngine("cloud"), TinyEngine("edge")
+    prefill, decode = TinyEngine("cloud", lease_s=SHORT_LEASE_S), TinyEngine("edge", lease_s=SHORT_LEASE_S)
     pair, name = Pair(prefill, decode), new_id()
     try:
         pair.open(name)
@@ -333,6 +362,21 @@ def test_a_stopped_decode_mover_frees_the_prefill_side_within_the_lease() -> Non
         prefill.close()
 
 
+def test_an_offer_that_nobody_opens_keeps_its_slots_for_a_lease_only() -> None:
+    """The request may wait long for its prefill, but what is finished and unwanted does not hold staging."""
+    prefill, decode = TinyEngine("cloud", lease_s=SHORT_LEASE_S), TinyEngine("edge")
+    pair, name = Pair(prefill, decode), new_id()
+    try:
+        prefill.scheduler.send(OfferSave(name, "secret", 16, 600.0))
+        prefill.stage(name, rows(16), pair.poll)
+        pair.end(name, 16)
+        pair.until(lambda: any(isinstance(m, SaveClosed) and m.transfer_id == name for m in prefill.worker_heard))
+        assert len(prefill.free_send) == CONFIG.send_slots
+    finally:
+        decode.close()
+        prefill.close()
+
+
 def test_a_fingerprint_mismatch_is_told_at_the_start_and_fails_loads(capfd: pytest.CaptureFixture[str]) -> None:
     """A configured peer with another model is named in the log before any request, with field and both values."""
     prefill = TinyEngine("cloud")
@@ -340,7 +384,7 @@ def test_a_fingerprint_mismatch_is_told_at_the_start_and_fails_loads(capfd: pyte
     decode = TinyEngine("edge", fingerprint=other, peers=(prefill.mover.listen,))
     pair, log = Pair(prefill, decode), ""
     try:
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + PATIENCE_S
         while "model is 'tiny' there and 'huge' here" not in log:
             assert time.monotonic() < deadline_s
             pair.poll()

@@ -71,6 +71,6 @@ async def test_strangers_get_no_frames(cloud: TinyEngine, first: bytes) -> None:
     """A stream that does not begin with a session's token ends without a message."""
     async with grpc.aio.insecure_channel(cloud.mover.listen, options=CHANNEL_OPTIONS) as channel:
         frames: Any = channel.stream_stream(METHOD)
-        call = frames(timeout=10)
+        call = frames(timeout=60)
         await call.write(first)
         assert await call.read() is grpc.aio.EOF

@@ -80,7 +80,7 @@ async def test_writers_are_called_again_when_there_is_room() -> None:
 
     stream.on_writable(writable)
     pipe.gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for _ in range((MAX_QUEUED_BYTES + MESSAGE_BYTES) // MESSAGE_BYTES):
             await pipe.read()
     stream.close()
@@ -94,7 +94,7 @@ async def test_closing_ends_a_stream_that_is_being_written() -> None:
     pipe, stream = Pipe(), OutgoingStream()
     running = asyncio.create_task(stream.run(pipe.write, pipe.silence))
     fill(stream, bytes(MESSAGE_BYTES))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         pipe.gate.set()
         await pipe.read()
         stream.close()
@@ -138,7 +138,7 @@ async def test_every_byte_arrives_however_it_is_read(size: int) -> None:
         heard.extend(buffer[:count])
 
     stream.on_readable(readable)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for message in [*sent, None]:
             await pipe.messages.put(message)
         await ended.wait()

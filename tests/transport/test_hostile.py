@@ -118,7 +118,7 @@ async def test_a_newer_stream_takes_over(pair: Pair) -> None:
         while not any(isinstance(message, control.Abort) for message in await hear(stream)):
             pass
 
-    async with asyncio.timeout(30), grpc.aio.insecure_channel(pair.prefill.mover.listen) as channel:
+    async with asyncio.timeout(60), grpc.aio.insecure_channel(pair.prefill.mover.listen) as channel:
         old, new = (cast(Stream, KvLinkStub(channel).Session()) for _ in range(2))  # type: ignore[no-untyped-call]
         await old.write(encode_batch([HELLO]))
         (welcome,) = await hear(old)
@@ -143,7 +143,7 @@ async def test_a_newer_stream_takes_over(pair: Pair) -> None:
 @pytest.mark.parametrize(("number", "received"), [(2, 0), (1, 1 << 40)], ids=["a gap", "what was never written"])
 async def test_batches_out_of_order_end_the_session(pair: Pair, number: int, received: int) -> None:
     """A peer that lost count is not guessed at: its stream ends, and its token opens nothing any more."""
-    async with asyncio.timeout(30), grpc.aio.insecure_channel(pair.prefill.mover.listen) as channel:
+    async with asyncio.timeout(60), grpc.aio.insecure_channel(pair.prefill.mover.listen) as channel:
         stream = cast(Stream, KvLinkStub(channel).Session())  # type: ignore[no-untyped-call]
         await stream.write(encode_batch([HELLO]))
         (welcome,) = await hear(stream)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -26,6 +26,8 @@ from prfaas.wire.frame import FrameHeader, encode_header
 from tests.transport.movers import PATIENCE_S, Pair, TinyEngine, outcome_of, rows
 
 EPOCH = 9
+HEARTBEAT_S = 2.0
+"""Of the mover under attack, which hears one far more often."""
 FRAME_BYTES = 1000
 _attacks = count()
 
@@ -54,10 +56,17 @@ class Mallory(KvLinkServicer):
         yield encode_batch([Welcome(1, "mallory", EPOCH, self._listener.getsockname()[1], bytes(TOKEN_BYTES))])
         threading.Thread(target=self._listen, args=(requests,), daemon=True).start()
         for number in itertools.count(1):
-            messages = self._to_say.get()
+            messages = self._next_words()
             if messages is None:
                 return
             yield encode_batch(messages, number)
+
+    def _next_words(self) -> list[ControlMessage] | None:
+        """What the test wants said, or a heartbeat; None at the end."""
+        try:
+            return self._to_say.get(timeout=HEARTBEAT_S / 8)
+        except Empty:
+            return [control.Heartbeat(0, 0, 0)]
 
     def _listen(self, requests: Iterator[pb.ControlBatch]) -> None:
         with contextlib.suppress(grpc.RpcError):
@@ -103,7 +112,10 @@ def is_closed(sock: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def wide_pair() -> Iterator[Pair]:
-    prefill, decode = TinyEngine("cloud"), TinyEngine("edge", data_connections=1, max_connections=1)
+    prefill, decode = (
+        TinyEngine("cloud"),
+        TinyEngine("edge", heartbeat_s=HEARTBEAT_S, data_connections=1, max_connections=1),
+    )
     yield Pair(prefill, decode)
     decode.close()
     prefill.close()

@@ -17,7 +17,7 @@ from prfaas.transport.kv_events import END, KvEvents
 from prfaas.transport.prefix_feed import PrefixFeed
 from prfaas.transport.settings import EventSource
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 GEOMETRY = PrefixGeometry(16, 16, bytes(32), (CacheGroup(0, "full", 16),))
 
 

@@ -53,7 +53,7 @@ async def test_what_is_posted_while_the_stream_is_busy_goes_out_together() -> No
         await is_free.wait()
 
     outbox = Outbox(ResumeLog(), lambda: [news.pop()] if news else [])
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(outbox.run(write))
         outbox.post(Done(1))
         await is_writing.wait()
@@ -76,7 +76,7 @@ async def test_acks_that_come_up_meanwhile_wait_for_their_turn() -> None:
         has_written.set()
 
     outbox = Outbox(ResumeLog(), lambda: [acks.pop()])
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(outbox.run(write))
         for _ in range(2):
             outbox.wake()
@@ -130,7 +130,7 @@ async def test_what_a_broken_stream_may_have_lost_goes_out_again() -> None:
 
     async def write_until_two(received: int) -> None:
         del written[:]
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             task = tasks.create_task(outbox.run(write, received))
             while len(written) < 2:
                 outbox.post(Done(len(written)))

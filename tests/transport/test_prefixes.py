@@ -19,7 +19,7 @@ from tests.transport.movers import TinyEngine, report_client
 from tests.transport.site_certificates import NAMES, make_sites, settings
 
 GEOMETRY = PrefixGeometry(16, 48, b"r" * 32, (CacheGroup(0, "full", 16), CacheGroup(2, "window", 48, 3)))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_a_mover_is_ready_listens_and_leaves_nothing_behind() -> None:
     mover.close()
     assert not is_alive(mover.pid)
     assert not os.path.exists(directory)
-    assert len(os.listdir("/proc/self/fd")) == before
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # others in this process may be about to close some
 
 
 def test_the_mover_imports_neither_torch_nor_vllm() -> None:

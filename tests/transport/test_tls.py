@@ -25,6 +25,7 @@ from prfaas.transport.transfer_pb2_grpc import KvLinkStub
 from prfaas.wire import transfer_pb2 as pb
 from prfaas.wire.control import encode_batch
 from prfaas.wire.session import Identity, hello
+from tests.ports import free_port
 from tests.transport.movers import CONFIG, Pair, TinyEngine, rows
 from tests.transport.site_certificates import NAMES, NOW, make_sites, settings, write_site
 
@@ -55,8 +56,7 @@ class Cloud:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("good")
     make_sites(folder)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        data_port = free.getsockname()[1]
+    data_port = free_port()
     engine = TinyEngine("cloud", tls=settings(folder, "cloud"), data_port=data_port)
     yield Cloud(folder, engine, data_port)
     engine.close()
@@ -115,10 +115,10 @@ async def ask_everything(cloud: Cloud, given: grpc.ChannelCredentials | None) ->
         stub: Any = KvLinkStub(channel)  # type: ignore[no-untyped-call]
         frames: Any = channel.stream_stream(METHOD)
         calls: list[Callable[[], Awaitable[object]]] = [
-            lambda: stub.Report(pb.ReportRequest(transfer_id="t", secret="s", timeout_ms=1), timeout=5),
-            lambda: stub.Statistics(pb.StatisticsRequest(), timeout=5),
-            lambda: _first_reply(stub.Session(timeout=5), HELLO),
-            lambda: _first_reply(frames(timeout=5), encode_join(1, bytes(16))),
+            lambda: stub.Report(pb.ReportRequest(transfer_id="t", secret="s", timeout_ms=1), timeout=60),
+            lambda: stub.Statistics(pb.StatisticsRequest(), timeout=60),
+            lambda: _first_reply(stub.Session(timeout=60), HELLO),
+            lambda: _first_reply(frames(timeout=60), encode_join(1, bytes(16))),
         ]
         for call in calls:
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -140,7 +140,7 @@ async def _first_reply(stream: Any, message: object) -> object:
 def first_bytes(port: int, context: ssl.SSLContext | None) -> bytes:
     """What the data port says to a join with a guessed token."""
     heard = b""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         if context is None:
             sock.sendall(encode_join(1, bytes(16)))
             return sock.recv(100)
@@ -273,8 +273,7 @@ def presented(port: int, folder: Path, name: str) -> int:
 def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -> None:
     """Handshakes after a renewal show the new certificates, transfers go on, a broken renewal changes nothing."""
     authority = make_sites(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        data_port = free.getsockname()[1]
+    data_port = free_port()
     prefill = TinyEngine("cloud", tls=settings(tmp_path, "cloud"), data_port=data_port)
     remote = prefill.mover.listen
     decode = TinyEngine("edge", tls=settings(tmp_path, "edge", {remote: NAMES["cloud"]}))

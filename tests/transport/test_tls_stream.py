@@ -26,7 +26,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
         end.setblocking(False)
     dialed = TlsStream(ends[0], KeyRing(settings(tmp_path, "edge")).keys().client, NAMES["cloud"])
     listening = TlsStream(ends[1], KeyRing(settings(tmp_path, "cloud")).keys().server, None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(dialed.handshake(), listening.handshake())
     yield dialed, listening
     dialed.close()
@@ -86,7 +86,7 @@ async def test_every_byte_arrives_however_it_is_read(streams: Streams, size: int
     dialed, listening = streams
     data = os.urandom(20_000 if size == 2 else 3 * CIPHER_BYTES + 12_345)
     sink = Sink(dialed, size, calls)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await send(listening, data)
         listening.close()
         await sink.ended.wait()

@@ -27,7 +27,7 @@ async def answer_to(running: Stand, sent: bytes) -> tuple[int, str]:
     """Status and error code of what is answered until the gateway hangs up."""
     async with connected(running) as (reader, writer):
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await reader.read()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["error"]["code"]
 
@@ -70,10 +70,10 @@ async def test_malformed_request_is_refused(running: Stand, sent: bytes) -> None
 
 async def test_slow_head_is_given_up(running: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that does not come to its end in time is a 408; a connection that says nothing is closed."""
-    monkeypatch.setattr("prfaas.gateway.access.head.HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("prfaas.gateway.access.head.HEAD_TIMEOUT_S", 1.0)
     assert await answer_to(running, b"GET /health HTTP/1.1\r\nhost:") == (408, "timeout")
     async with connected(running) as (reader, _):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 20) == b""
 
 
 async def test_next_request_of_a_connection_has_its_own_time(running: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +86,12 @@ async def test_next_request_of_a_connection_has_its_own_time(running: Stand, mon
             await reader.readuntil(b"}")
         monkeypatch.setattr("prfaas.gateway.access.head.HEAD_TIMEOUT_S", 0.05)
         writer.write(request[:20])
-        assert b" 408 " in await asyncio.wait_for(reader.read(), 5)
+        assert b" 408 " in await reader.read()
 
 
-async def test_stranger_with_a_large_body_gets_the_refusal() -> None:
+async def test_stranger_with_a_large_body_gets_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal that comes before the body is read arrives, though the client goes on sending, and costs no memory."""
+    monkeypatch.setattr("prfaas.gateway.access.head.UNREAD_BODY_TIMEOUT_S", 60.0)
     async with guarded() as running, connected(running) as (reader, writer):
         writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -117,7 +118,7 @@ async def test_unread_body_may_not_drip_for_ever(monkeypatch: pytest.MonkeyPatch
 
         dripping = asyncio.create_task(drip())
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await reader.read() == b""
         dripping.cancel()
 
 
@@ -128,6 +129,6 @@ async def test_connections_are_bounded(running: Stand, monkeypatch: pytest.Monke
     monkeypatch.setattr("prfaas.gateway.access.head.MAX_CONNECTIONS", 1)
     async with connected(running) as (reader, _):
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 20) == b""
     async with running.client.get(f"{running.url}/health") as answer:
         assert answer.status == 200

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from prfaas.config import Config
 from prfaas.gateway.live import ConfigSource
-from tests.gateway.access.test_access import ENV, ask, error_of, tenants
+from tests.gateway.access.test_access import ENV, ask, error_of, stop_clock, tenants
 from tests.gateway.fakes import FakeReports, Stand, eventually, stand
 from tests.gateway.stub_engine import EVENTS, answer_at_once, hold, one_after_another, pause_after_first
 from tests.gateway.test_remote import USED
@@ -86,10 +88,11 @@ async def test_keys_are_read_again_from_the_same_files(tmp_path: Path) -> None:
         assert await status_of(running, "the-second-key-of-acme") == 200
 
 
-async def test_limits_change_and_what_is_used_counts_on() -> None:
+async def test_limits_change_and_what_is_used_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs and what was taken of the minute is not forgotten, and no smaller limit ends what runs."""
     going_on = asyncio.Event()
     async with guarded(requests_per_minute=10) as (running, reload):
+        stop_clock(running, monkeypatch)
         running.edge.script = pause_after_first(going_on)
         asking = [asyncio.create_task(ask(running, stream=True)) for _ in range(2)]
         await eventually(lambda: len(running.edge.calls) == 2)
