@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prfaas import __version__
+from prfaas.commands.profile import profile
 from prfaas.config import NAME_PATTERN, Config, certificate_name, json_schema, load_config, tls_settings
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
 
@@ -199,6 +200,9 @@ def certs(
         print(f"  {name}:  # needs these three files on each of its hosts")
         files = {"ca": "ca.crt", "cert": f"{name}.crt", "key": f"{name}.key"}
         print(f"    tls: {json.dumps({key: str(folder / file) for key, file in files.items()})}")
+
+
+app.command()(profile)
 
 
 @config_app.command()

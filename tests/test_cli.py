@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-COMMANDS = ["gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version"]
+COMMANDS = ["gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version", "profile"]
 
 
 def test_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

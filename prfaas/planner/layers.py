@@ -1,7 +1,7 @@
 """Bytes of a model's cache, from its layers: what a prompt of some length must put on the wire.
 
-Two kinds of layers, in bytes of all heads together. An attention layer keeps a row a token, of all tokens or of those in
-a window; a recurrent layer keeps one state, however long the prompt. ``families`` reads them from a configuration.
+Two kinds of layers, in bytes of all heads together. An attention layer keeps a row a token, of all tokens or of a
+window's; a recurrent layer keeps one state, however long the prompt. ``families`` reads them from a configuration.
 """
 
 import math
