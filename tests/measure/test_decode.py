@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prfaas.errors import ConfigError, EngineUnavailable
+from prfaas.measure import decode
 from prfaas.measure.decode import DecodeSamples, DecodeWish, Window, measure_decode
 from prfaas.measure.engine import Engine, Load, session
 from prfaas.measure.prompts import Prompts
@@ -48,8 +49,9 @@ async def test_tokens_that_come_together_are_counted(stub: StubVllm) -> None:
     assert (await measured(stub)).seconds[4] == pytest.approx([0.02] * 2, rel=0.3)
 
 
-async def test_batches_that_do_not_run_at_once_are_left_out(stub: StubVllm) -> None:
+async def test_batches_that_do_not_run_at_once_are_left_out(stub: StubVllm, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of three requests at a time: 1 and 2 are measured, 8 and 16 are not, and that is said."""
+    monkeypatch.setattr(decode, "PATIENCE_STEPS", 32)
     stub.max_running = 3
     found = await measured(stub, 1, 2, 8, 16)
     assert sorted(found.seconds) == [1, 2]
