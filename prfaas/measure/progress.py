@@ -24,6 +24,19 @@ class Steps(Protocol):
         ...
 
 
+class Silent:
+    """Nobody looks."""
+
+    def part(self, name: str, work: float) -> None:
+        pass
+
+    def now(self, name: str, what: str) -> None:
+        pass
+
+    def done(self, name: str, work: float, result: str = "") -> None:
+        pass
+
+
 class Bars:
     """Bars on a terminal; elsewhere a line for each result."""
 
