@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -130,7 +131,7 @@ async def assert_lossless_ahead(pair: EnginePair, prompt: list[int]) -> None:
 
 async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
     """What `prfaas profile` measures on the wire is, to the byte, what it computes from the model's configuration."""
-    tree = json.loads(Path(pair.config.model.path, "config.json").read_text())
+    tree = model_tree(pair)
     try:
         computed = model_cache(tree)
     except ConfigError as error:
@@ -145,6 +146,12 @@ async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
         found, missing = await measure_cache(source, pair.config.model.name, lengths, prompts, Silent())
     assert not missing
     assert found == {length: computed.prompt_bytes(length, block_tokens=block) for length in lengths}
+
+
+def model_tree(pair: EnginePair) -> dict[str, Any]:
+    """The ``config.json`` of what the engines serve."""
+    tree: dict[str, Any] = json.loads(Path(pair.config.model.path, "config.json").read_text())
+    return tree
 
 
 async def test_longer_prompts_and_larger_batches_take_longer(pair: EnginePair) -> None:
