@@ -1,7 +1,8 @@
 """Prefilling in another site: over which links, by which engines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from prfaas.routing.case import Case
 from prfaas.routing.placement import Candidate
@@ -13,8 +14,7 @@ KEPT_REMOTE = 3
 """Engines elsewhere that are weighed to the end: the best, and two to fall back to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, gc=False):
     """What a remote prefill has to bring, and to beat.
 
     Attributes:
@@ -30,16 +30,14 @@ class Need:
     local_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True, gc=False):
     """An open link and what a transfer over it would meet."""
 
     link: LinkState
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, gc=False):
     """A prefill engine elsewhere, as a candidate and with the link from its site."""
 
     candidate: Candidate

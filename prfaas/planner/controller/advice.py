@@ -43,6 +43,6 @@ class Controller(Protocol):
     def step(self, now_s: float, fleet: FleetSnapshot) -> Advice:
         """Look at the fleet, at regular intervals of a second or so.
 
-        Whether an advice was followed is to be seen in ``fleet``: an engine in conversion drains, a converted one has its
-        other role.
+        Whether an advice was followed is to be seen in ``fleet``: an engine in conversion drains, a converted one has
+        its other role.
         """

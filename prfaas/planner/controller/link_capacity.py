@@ -1,0 +1,54 @@
+"""What a link carries now, which its configured bandwidth only promises.
+
+    saturated      what is queued would take WAIT_S at the present goodput, or CONGESTED_WAIT_S with congestion
+                   reported: the goodput is what the link carries
+    not saturated  nothing shows how much more it would carry. The last known capacity is kept for HOLD_S, then it
+                   doubles every DOUBLING_S up to the bandwidth: whoever uses it finds out whether that was too much
+
+A link that falls is noticed by its queue within seconds; one that comes back from 8 to 100 Gbit/s within two minutes.
+"""
+
+from prfaas.routing.snapshot import LinkState
+
+WAIT_S = 2.0
+CONGESTED_WAIT_S = 0.5
+HOLD_S = 30.0
+DOUBLING_S = 20.0
+MAX_DOUBLINGS = 60.0
+"""In one step, however long ago the last one was: further than any two bandwidths are apart."""
+SMOOTHING_S = 3.0
+"""Goodputs are measured over moments; a capacity follows them over so long."""
+
+
+class LinkCapacity:
+    """One link's, in bytes/s."""
+
+    def __init__(self) -> None:
+        self._bytes_s = 0.0
+        self._at_s = 0.0
+        self._saturated_s: float | None = None
+
+    def step(self, now_s: float, link: LinkState) -> float:
+        """The capacity now; never above the configured bandwidth."""
+        bandwidth, goodput = max(link.bandwidth_bytes_s, 0.0), max(link.goodput_bytes_s, 0.0)
+        passed_s, self._at_s = now_s - self._at_s, now_s
+        if is_saturated(link):
+            share = 1.0 if self._saturated_s is None else min(passed_s / SMOOTHING_S, 1.0)
+            self._bytes_s += (goodput - self._bytes_s) * share
+            self._saturated_s = now_s
+        elif self._saturated_s is not None:
+            is_held = now_s - self._saturated_s <= HOLD_S
+            growth = 1.0 if is_held else 2.0 ** min(passed_s / DOUBLING_S, MAX_DOUBLINGS)
+            self._bytes_s = max(self._bytes_s * growth, goodput)
+            if self._bytes_s >= bandwidth:
+                self._saturated_s = None
+        if self._saturated_s is None:
+            self._bytes_s = bandwidth
+        self._bytes_s = min(self._bytes_s, bandwidth)
+        return self._bytes_s
+
+
+def is_saturated(link: LinkState) -> bool:
+    """Whether what is made faster than it leaves shows the link's limit."""
+    wait_s = CONGESTED_WAIT_S if link.is_congested else WAIT_S
+    return link.goodput_bytes_s > 0 and link.queued_bytes >= wait_s * link.goodput_bytes_s
