@@ -29,6 +29,7 @@ config_app = typer.Typer(
     name="config", help="Check a configuration file, or print its JSON schema.", no_args_is_help=True
 )
 app.add_typer(config_app, name="config")
+app.command()(profile)
 app.command()(simulate)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE")]
@@ -202,9 +203,6 @@ def certs(
         print(f"  {name}:  # needs these three files on each of its hosts")
         files = {"ca": "ca.crt", "cert": f"{name}.crt", "key": f"{name}.key"}
         print(f"    tls: {json.dumps({key: str(folder / file) for key, file in files.items()})}")
-
-
-app.command()(profile)
 
 
 @config_app.command()
