@@ -15,7 +15,7 @@ import math
 import statistics
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ async def _profiles(pair: EnginePair, rounds: int, folder: Path) -> tuple[Engine
                 with bars.shown():
                     measured = await measure(engine, facts, wish, prompts, source, is_computed=True, steps=bars)
                 origin = Origin(name, report.hardware(), "now", "this commit", seed=0)
-                made = result(measured, wish, origin, model_cache(tree))
+                made = result(measured, wish, origin, model_cache(tree, facts.cache_types))
                 print("\n".join((f"{name}:", *made.file.caveats)), flush=True)
                 dump_profile(made.file, folder / f"{name}.yaml")
                 print((folder / f"{name}.yaml").read_text(), flush=True)
@@ -267,12 +267,12 @@ def _note(
     expected = predictor.goodput(way.threshold, arrivals, duration_s)
     way.measured.setdefault(rate, []).append(good)
     way.predicted.setdefault(rate, []).append(expected)
-    first: Callable[[float], float] = lambda share: sorted(each.first_s for each in answers)[  # noqa: E731
-        min(len(answers) - 1, int(share * len(answers)))
-    ]
+    first = sorted(each.first_s for each in answers)
+    remote = sum(each.is_remote for each in answers)
     print(
-        f"  seed {seed}  {way.name:<10} {rate:.2f}/s  {len(answers)} requests, remote {sum(a.is_remote for a in answers)}  "
-        f"good {good:.3f}/s predicted {expected:.3f}/s  first token p50 {first(0.5):.3f} s p90 {first(0.9):.3f} s  "
+        f"  seed {seed}  {way.name:<10} {rate:.2f}/s  {len(answers)} requests, {remote} remote  "
+        f"good {good:.3f}/s predicted {expected:.3f}/s  "
+        f"first token p50 {first[len(first) // 2]:.3f} s p90 {first[len(first) * 9 // 10]:.3f} s  "
         f"token {statistics.median(each.token_s for each in answers) * 1e3:.1f} ms",
         flush=True,
     )

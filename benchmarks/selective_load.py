@@ -1,4 +1,4 @@
-"""Requests for ``benchmarks.selective``: the same ones for real engines and for the simulator, and what became of them."""
+"""Requests for ``benchmarks.selective``, the same ones for real engines and for the simulator; and their answers."""
 
 import asyncio
 import json

@@ -224,18 +224,12 @@ def _model_tree(path: Path | None, facts: "EngineFacts") -> dict[str, Any]:
 
 def _computed(tree: dict[str, Any], facts: "EngineFacts") -> "tuple[ModelCache | None, str]":
     """The cache that the layers make, or why nothing is known of them."""
-    from prfaas.planner.families import CacheTypes, model_cache
+    from prfaas.planner.families import model_cache
 
     if not tree:
         return None, "the model's config.json is not on this machine: say where with --model-config"
-    told = facts.cache
-    types = CacheTypes(
-        attention=told.get("cache_dtype", "auto"),
-        conv=told.get("mamba_cache_dtype", "auto"),
-        state=told.get("mamba_ssm_cache_dtype", "auto"),
-    )
     try:
-        return model_cache(tree, types), ""
+        return model_cache(tree, facts.cache_types), ""
     except ConfigError as error:
         return None, str(error)
 

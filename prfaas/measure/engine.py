@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from prfaas.clock import Clock
 from prfaas.errors import ConfigError, EngineUnavailable
+from prfaas.planner.families import AUTO, CacheTypes
 
 SILENCE_S = 600.0
 """No prefill takes longer (``planner.profile.SLOWEST_PREFILL_S``)."""
@@ -43,6 +44,14 @@ class EngineFacts:
     root: str
     max_tokens: int | None
     cache: Mapping[str, str]
+
+    @property
+    def cache_types(self) -> CacheTypes:
+        """What its caches are made of, as far as it says: a platform may choose other types than the model's."""
+        attention, conv, state = (
+            self.cache.get(name, AUTO) for name in ("cache_dtype", "mamba_cache_dtype", "mamba_ssm_cache_dtype")
+        )
+        return CacheTypes(attention, conv, state)
 
 
 @dataclass(frozen=True, slots=True)

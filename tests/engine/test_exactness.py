@@ -132,19 +132,20 @@ async def assert_lossless_ahead(pair: EnginePair, prompt: list[int]) -> None:
 async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
     """What `prfaas profile` measures on the wire is, to the byte, what it computes from the model's configuration."""
     tree = model_tree(pair)
-    try:
-        computed = model_cache(tree)
-    except ConfigError as error:
-        pytest.skip(str(error))
     lengths = (300, 1500)
     async with session() as http:
         prefill, decode = (Engine(http, pair.config.engines[name].url, MonotonicClock()) for name in (PREFILL, DECODE))
-        block = int((await prefill.facts()).cache["block_size"])
+        facts = await prefill.facts()
+        try:
+            computed = model_cache(tree, facts.cache_types)
+        except ConfigError as error:
+            pytest.skip(str(error))
         kv = {name: pair.config.engines[name].kv for name in (PREFILL, DECODE)}
         source = Pair(prefill, decode, remote=kv[PREFILL], target=kv[DECODE], reports=pair.reports)
         prompts = Prompts(0, tree["vocab_size"], pair.salt())
-        found, missing = await measure_cache(source, pair.config.model.name, lengths, prompts, Silent())
+        found, missing = await measure_cache(source, facts.model, lengths, prompts, Silent())
     assert not missing
+    block = int(facts.cache["block_size"])
     assert found == {length: computed.prompt_bytes(length, block_tokens=block) for length in lengths}
 
 
