@@ -1,34 +1,21 @@
-"""Seconds of a decode step with so many requests in it.
+"""Seconds of a decode step with so many requests in it."""
 
-All requests of a batch are sent at once and answered token by token. Only what comes after the last one's first token
-and before anybody's last token counts: then every step has exactly these requests and no prefill.
-"""
-
-import asyncio
-import itertools
-import json
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
+from prfaas.errors import ConfigError
 from prfaas.measure.engine import Engine
 from prfaas.measure.progress import Steps
 from prfaas.measure.prompts import Prompts
-from prfaas.measure.samples import interleaved, weighted_median
+from prfaas.measure.samples import interleaved
+from prfaas.measure.window import PATIENCE_STEPS, BatchRefused, Window
 
 PART = "decode"
-PATIENCE_STEPS = 256
-"""So many steps after the last request that began the next one begins: a chunk of a prompt needs one or few."""
 BUSY_CLIENT = 0.8
 """Of a core in this process: beyond it, it reads tokens later than they come."""
 UNEVEN = 0.15
 """A mean step this far above the median one tells of pauses."""
-
-
-class BatchRefused(PrfaasError):
-    """The engine does not run so many requests at a time."""
 
 
 @dataclass
@@ -142,116 +129,3 @@ async def _timed(
         )
     steps.done(PART, 1, f"{index}: batch {batch} {seconds * 1e3:.2f} ms a step")
     return seconds
-
-
-class Window:
-    """One batch, from sending to the last step that counts."""
-
-    def __init__(self, size: int, steps: int) -> None:
-        self._size, self._steps = size, steps
-        self._arrivals: list[list[tuple[float, bytes]]] = [[] for _ in range(size)]
-        self._began: list[int] = []
-        self._since = [0] * size
-        self._full_s = math.inf
-        self._changed = asyncio.Event()
-
-    async def fill(self, engine: Engine, bodies: Sequence[Mapping[str, object]]) -> None:
-        """Run the batch and end it. Raises what ``measure_decode`` raises, and BatchRefused."""
-        streams = [asyncio.ensure_future(self._stream(engine, at, body)) for at, body in enumerate(bodies)]
-        for stream in streams:
-            stream.add_done_callback(lambda _: self._changed.set())
-        try:
-            await self._until(streams, lambda: self._is_full)
-            await self._until(streams, lambda: min(self._since) >= self._steps // 2)
-            load = await engine.load()
-            await self._until(streams, lambda: min(self._since) >= self._steps)
-        finally:
-            for stream in streams:
-                stream.cancel()
-            await asyncio.gather(*streams, return_exceptions=True)
-        if load.running + load.waiting > self._size:
-            raise EngineUnavailable(
-                f"{engine.url} had {load.running + load.waiting} requests in a batch of {self._size}: others use it; "
-                "drain it first (prfaas drain)"
-            )
-        if load.running != self._size:
-            raise BatchRefused(f"of {self._size} requests {load.running} ran")
-
-    def step_s(self) -> float:
-        """The median step: each gap between two events of an answer, divided among the tokens of the second."""
-        return weighted_median([(gap_s / tokens, tokens) for gap_s, tokens in self._gaps()])
-
-    def mean_step_s(self) -> float:
-        """All gaps by all tokens."""
-        gaps = self._gaps()
-        return sum(gap_s for gap_s, _ in gaps) / sum(tokens for _, tokens in gaps)
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._began) == self._size
-
-    def _gaps(self) -> list[tuple[float, int]]:
-        """Seconds between events of one answer while all ran, and the tokens that came after them."""
-        return [
-            (at_s - before_s, _tokens(event))
-            for arrivals in self._arrivals
-            for (before_s, _), (at_s, event) in itertools.pairwise(arrivals)
-            if before_s >= self._full_s
-        ]
-
-    async def _stream(self, engine: Engine, at: int, body: Mapping[str, object]) -> None:
-        async for arrival in engine.stream(body, f"while a batch of {self._size} was decoded"):
-            self._arrivals[at].append(arrival)
-            if len(self._arrivals[at]) == 1:
-                self._began.append(at)
-                self._full_s = arrival[0] if self._is_full else math.inf
-                self._changed.set()
-            elif self._is_full:
-                # Events are parsed later: now the next ones wait to be read.
-                self._since[at] += 1
-                if self._since[at] in (self._steps // 2, self._steps):
-                    self._changed.set()
-            elif self._is_stuck():
-                self._changed.set()
-
-    def _is_stuck(self) -> bool:
-        """Whether no other request has begun for so many steps that none will before one ends."""
-        return not self._is_full and bool(self._began) and len(self._arrivals[self._began[-1]]) > PATIENCE_STEPS
-
-    async def _until(self, streams: Sequence[asyncio.Future[None]], is_so: Callable[[], bool]) -> None:
-        """The engine's silence is bounded by the session, and every answer by its tokens."""
-        while not is_so():
-            for stream, arrivals in zip(streams, self._arrivals, strict=True):
-                if stream.done():
-                    stream.result()
-                    self._ended(arrivals)
-            if self._is_stuck():
-                raise BatchRefused(f"of {self._size} requests only {len(self._began)} ran at the same time")
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _ended(self, arrivals: Sequence[tuple[float, bytes]]) -> None:
-        """An answer is over before the window is."""
-        reason = _finish_reason(arrivals[-1][1]) if arrivals else "without a token"
-        if reason != "length":
-            raise ConfigError(
-                f"an answer in a batch of {self._size} ended ({reason}) after {len(arrivals)} tokens although "
-                "ignore_eos was asked for: steps cannot be measured on an engine that does not know it"
-            )
-        if not self._is_full:
-            raise BatchRefused(f"of {self._size} requests only {len(self._began)} ran within {len(arrivals)} tokens")
-        raise ConfigError(
-            f"answers of {len(arrivals)} tokens, all that fit, have too few steps together in a batch of {self._size}: "
-            "measure fewer steps (--steps) or shorter contexts (--context)"
-        )
-
-
-def _tokens(event: bytes) -> int:
-    """How many tokens an event brings: one, unless the server was late and put several together."""
-    choices = json.loads(event)["choices"]
-    return max(1, len((choices[0] if choices else {}).get("token_ids") or ()))
-
-
-def _finish_reason(event: bytes) -> str:
-    choices = json.loads(event)["choices"]
-    return str((choices[0] if choices else {}).get("finish_reason"))

@@ -32,7 +32,8 @@ Run = Callable[..., int]
 @pytest.fixture
 def stub() -> Iterator[StubVllm]:
     """Served from a thread of its own: the command has a loop of its own."""
-    engine, ready, stopped = StubVllm(), threading.Event(), threading.Event()
+    # The threads take turns, every five milliseconds.
+    engine, ready, stopped = StubVllm(drain_s=0.01), threading.Event(), threading.Event()
 
     async def serve() -> None:
         async with engine.serving():
@@ -56,12 +57,12 @@ def stub() -> Iterator[StubVllm]:
 def run(stub: StubVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command in a folder of its own, by the stub's clock; returns the exit code."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prfaas.clock.MonotonicClock", lambda: stub.clock)
+    monkeypatch.setattr("prfaas.commands.profiling.MonotonicClock", lambda: stub.clock)
     (tmp_path / "config.json").write_text(json.dumps(MODEL))
 
     def call(*arguments: object) -> int:
         common = ("--url", stub.url, "--model-config", "config.json", "--lengths", "16,64", "--batches", "1,2")
-        few = ("--rounds", "2", "--steps", "8", "--context", "4")
+        few = ("--rounds", "2", "--steps", "16", "--context", "4")
         monkeypatch.setattr(sys, "argv", ["prfaas", "profile", *common, *few, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -12,7 +12,7 @@ from aiohttp import web
 from prfaas.clock import ManualClock
 
 DRAIN_S = 0.001
-"""Real time between two steps, in which clients read."""
+"""More than clients need that share the loop."""
 ASKING_S = 1.0
 """What a question costs of the stub's time, so that who waits for it ends."""
 CACHE = 'block_size="16",cache_dtype="auto",num_gpu_blocks="500"'
@@ -33,6 +33,7 @@ class StubVllm:
         dies_after: requests after which connections break.
         refuses: fields of a request that are answered with 400.
         at_once: tokens in an event, as from a server that is late.
+        drain_s: real time between two steps, in which clients read.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -47,6 +48,7 @@ class StubVllm:
     dies_after: int | None = None
     refuses: tuple[str, ...] = ()
     at_once: int = 1
+    drain_s: float = DRAIN_S
     preemptions: int = 0
     root: str = "/nowhere"
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -153,7 +155,7 @@ class StubVllm:
 
     async def _step(self) -> None:
         while True:
-            await asyncio.sleep(DRAIN_S)
+            await asyncio.sleep(self.drain_s)
             if self._running:
                 self.clock.advance(self.step_s(len(self._running)))
             for tokens in self._running:

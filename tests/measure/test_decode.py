@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from prfaas.errors import ConfigError, EngineUnavailable
-from prfaas.measure import decode
-from prfaas.measure.decode import DecodeSamples, DecodeWish, Window, measure_decode
+from prfaas.measure import window
+from prfaas.measure.decode import DecodeSamples, DecodeWish, measure_decode
 from prfaas.measure.engine import Engine, Load, session
 from prfaas.measure.prompts import Prompts
+from prfaas.measure.window import Window
 from tests.measure.stub_vllm import NoSteps, StubVllm
 
 
@@ -22,7 +23,7 @@ async def stub() -> AsyncIterator[StubVllm]:
         yield engine
 
 
-async def measured(stub: StubVllm, *batches: int, steps: int = 12) -> DecodeSamples:
+async def measured(stub: StubVllm, *batches: int, steps: int = 24) -> DecodeSamples:
     wish, told = (
         DecodeWish(batches or (1, 4), rounds=2, steps=steps, context_tokens=5, room_tokens=stub.max_tokens),
         NoSteps(),
@@ -51,7 +52,7 @@ async def test_tokens_that_come_together_are_counted(stub: StubVllm) -> None:
 
 async def test_batches_that_do_not_run_at_once_are_left_out(stub: StubVllm, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of three requests at a time: 1 and 2 are measured, 8 and 16 are not, and that is said."""
-    monkeypatch.setattr(decode, "PATIENCE_STEPS", 32)
+    monkeypatch.setattr(window, "PATIENCE_STEPS", 32)
     stub.max_running = 3
     found = await measured(stub, 1, 2, 8, 16)
     assert sorted(found.seconds) == [1, 2]
@@ -85,7 +86,7 @@ async def test_others_that_come_later_are_seen(stub: StubVllm) -> None:
 
     async with session() as http:
         engine = Later(http, stub.url, stub.clock)
-        wish = DecodeWish((2,), 1, 12, 5)
+        wish = DecodeWish((2,), 1, 24, 5)
         with pytest.raises(EngineUnavailable, match="3 requests in a batch of 2"):
             await measure_decode(engine, "tiny", wish, Prompts(1, None, "run"), NoSteps())
 
@@ -103,7 +104,7 @@ async def test_requests_that_lose_their_blocks_are_no_batch(stub: StubVllm) -> N
             await measure_decode(
                 Preempting(http, stub.url, stub.clock),
                 "tiny",
-                DecodeWish((2,), 1, 12, 5),
+                DecodeWish((2,), 1, 24, 5),
                 Prompts(1, None, "run"),
                 NoSteps(),
             )
@@ -133,8 +134,16 @@ class Scripted:
 async def test_only_steps_with_everybody_count() -> None:
     """The first answer's steps before the second one's first token are left out; a pause moves the mean alone."""
     early = [(float(at), 1) for at in range(10)]
-    full = [(100.0 + at * 0.5, 1) for at in range(6)] + [(200.0, 1), (200.5, 1)]
-    window = Window(2, 6)
-    await window.fill(Scripted([early + full, full]), [{"at": 0}, {"at": 1}])  # type: ignore[arg-type]  # stands for one
-    assert window.step_s() == 0.5
-    assert window.mean_step_s() > 5
+    full = [(100.0 + at * 0.5, 1) for at in range(12)] + [(200.0 + at * 0.5, 1) for at in range(21)]
+    batch = Window(2, 30)
+    await batch.fill(Scripted([early + full, full]), [{"at": 0}, {"at": 1}])  # type: ignore[arg-type]  # stands for one
+    assert batch.step_s() == 0.5
+    assert batch.mean_step_s() > 2
+
+
+async def test_tokens_that_were_read_late_are_averaged() -> None:
+    """A reader that sees four events at once every four steps: the step is theirs by four, not nothing."""
+    bursts = [(10.0 + 4 * (at // 4), 1) for at in range(41)]
+    batch = Window(1, 40)
+    await batch.fill(Scripted([bursts]), [{"at": 0}])  # type: ignore[arg-type]  # as above
+    assert batch.step_s() == pytest.approx(1.0, rel=0.2)
