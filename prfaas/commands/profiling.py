@@ -160,7 +160,7 @@ def _vocabulary(tree: dict[str, Any]) -> int | None:
 
 
 def _default_lengths(room: int | None) -> tuple[int, ...]:
-    longest = min(LONGEST_TOKENS, (room or LONGEST_TOKENS) - 1)
+    longest = LONGEST_TOKENS if room is None else min(LONGEST_TOKENS, room - 1)
     lengths = [SHORTEST_TOKENS]
     while lengths[-1] * GROWTH <= longest:
         lengths.append(lengths[-1] * GROWTH)
