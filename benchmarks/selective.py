@@ -161,7 +161,7 @@ async def _run(args: argparse.Namespace, wan: Wan) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with serve("wan", folder, chunk_tokens=args.chunk_tokens, wan=wan) as pair:
-            local, remote = await _profiles(pair, args.rounds, folder)
+            local, remote = await _profiles(pair, wan, args.rounds, folder)
             predictor = Predictor(local, remote, _promise(local, args), args.chunk_tokens)
             print(f"promise: {predictor.promise}", flush=True)
             ways = _ways(predictor, args.loads)
@@ -172,8 +172,8 @@ async def _run(args: argparse.Namespace, wan: Wan) -> dict[str, Any]:
     return _keys(ways, predictor)
 
 
-async def _profiles(pair: EnginePair, rounds: int, folder: Path) -> tuple[EngineProfile, EngineProfile]:
-    """Of the local and of the remote engine, one after the other."""
+async def _profiles(pair: EnginePair, wan: Wan, rounds: int, folder: Path) -> tuple[EngineProfile, EngineProfile]:
+    """Of the local and of the remote engine, one after the other, each from its own site."""
     found = []
     reports = ReportClient()
     tree = yaml.safe_load(Path(pair.config.model.path, "config.json").read_text())  # noqa: ASYNC240 - before any load
@@ -188,7 +188,7 @@ async def _profiles(pair: EnginePair, rounds: int, folder: Path) -> tuple[Engine
                 wish = Wish(LENGTHS, batches, rounds, steps=32, context_tokens=256)
                 bars, facts = Bars(Console()), await engine.facts()
                 prompts = Prompts(0, tree["vocab_size"], uuid.uuid4().hex)
-                with bars.shown():
+                with bars.shown(), wan.inside(pair.config.engines[name].site):
                     measured = await measure(engine, facts, wish, prompts, source, is_computed=True, steps=bars)
                 origin = Origin(name, report.hardware(), "now", "this commit", seed=0)
                 made = result(measured, wish, origin, model_cache(tree, facts.cache_types))

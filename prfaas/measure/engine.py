@@ -22,6 +22,8 @@ SETTLE_S, POLL_S = 5.0, 0.05
 """An engine tells of a request's end a step later; somebody else's request is there for longer."""
 ERROR_CHARS = 300
 """Of an engine's own words: enough for the reason."""
+KEEP_ALIVE_S = 3.0
+"""Shorter than the 5 s after which vLLM closes an idle connection; a new one would cost a prefill another round trip."""
 READ_BYTES = 1 << 22
 """Room for the longest line of a stream: the first one may repeat the prompt."""
 COMPLETIONS = "/v1/completions"
@@ -77,7 +79,7 @@ def session(api_key: str | None = None, **connector: Any) -> aiohttp.ClientSessi
     """For an ``Engine``: as many connections as a batch has requests."""
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     timeout = aiohttp.ClientTimeout(total=None, connect=QUESTION_S, sock_read=SILENCE_S)
-    tcp = aiohttp.TCPConnector(limit=0, force_close=True, **connector)
+    tcp = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, **connector)
     return aiohttp.ClientSession(timeout=timeout, connector=tcp, read_bufsize=READ_BYTES, headers=headers)
 
 

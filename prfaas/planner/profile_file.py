@@ -32,6 +32,7 @@ MAX_POINTS = 10_000
 """Of a sweep; a file with more is not a profile."""
 
 Positive = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int | float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Tokens = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -49,8 +50,8 @@ class PrefillPoint(_Section):
 
 class CachePoint(_Section):
     tokens: Tokens
-    bytes: Positive
-    computed: Positive | None = None
+    bytes: Bytes
+    computed: Bytes | None = None
 
 
 class DecodePoint(_Section):
