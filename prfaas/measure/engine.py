@@ -23,7 +23,7 @@ SETTLE_S, POLL_S = 5.0, 0.05
 ERROR_CHARS = 300
 """Of an engine's own words: enough for the reason."""
 KEEP_ALIVE_S = 3.0
-"""Shorter than the 5 s after which vLLM closes an idle connection; a new one would cost a prefill another round trip."""
+"""Shorter than the 5 s after which vLLM closes an idle connection; a new one costs a prefill another round trip."""
 READ_BYTES = 1 << 22
 """Room for the longest line of a stream: the first one may repeat the prompt."""
 COMPLETIONS = "/v1/completions"
