@@ -10,7 +10,7 @@ from prfaas.planner.controller.controller import TwoScaleController
 from prfaas.planner.hardware import Hardware
 from prfaas.planner.plan import Plan
 from prfaas.planner.search import all_local, plan
-from prfaas.planner.simulator.policies import Setting
+from prfaas.planner.simulator.policies import PREDICTIVE, Setting
 from prfaas.planner.simulator.situation import hardware_of, split_engines, workload_of
 from prfaas.planner.simulator.spec import Scenario
 from prfaas.planner.workload import Slo, Workload
@@ -54,7 +54,7 @@ def settings_for(scenario: Scenario, given: Given | None = None) -> dict[Contest
         "naive": Setting("naive", 0, 0),
         "fixed": Setting("fixed", threshold, engines),
         "controller": Setting("controller", threshold, engines, controller=_controller(scenario, threshold)),
-        "predictive": Setting("predictive", PREDICTIVE_TOKENS, engines, router="predictive"),
+        "predictive": Setting("predictive", PREDICTIVE_TOKENS, engines, rules=PREDICTIVE),
     }
 
 
@@ -83,7 +83,7 @@ def _undivided(scenario: Scenario, given: Given) -> dict[Contestant, Setting]:
         "naive": Setting("naive", 0),
         "fixed": Setting("fixed", threshold),
         "controller": Setting("controller", threshold, controller=_controller(scenario, threshold)),
-        "predictive": Setting("predictive", PREDICTIVE_TOKENS, router="predictive"),
+        "predictive": Setting("predictive", PREDICTIVE_TOKENS, rules=PREDICTIVE),
     }
 
 

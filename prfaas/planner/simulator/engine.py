@@ -8,6 +8,7 @@ Rates are constant between events, so nothing happens at single steps: a token c
 of the batch has got since the engine began, and an answer ends when the clock has reached its target.
 """
 
+import functools
 import heapq
 import math
 from collections import deque
@@ -41,18 +42,21 @@ class Engine:
     ``is_draining`` and the roles, and calls ``touch`` then.
 
     Attributes:
+        touch: to be called when something that the router sees has changed.
+        hooks: whom it tells; set before the first request.
         prefill_busy_s: time with a prefill at work.
         batch_s: answers x time, the integral of the batch.
     """
 
-    def __init__(self, spec: EngineSpec, at: int, events: Events, hooks: Hooks, touch: Callable[[int], None]) -> None:
+    def __init__(self, spec: EngineSpec, at: int, events: Events, touch: Callable[[int], None]) -> None:
         self.spec, self.name, self.site, self.at = spec, spec.name, spec.site, at
         self.seconds = prefill_seconds(spec.profile.prefill)
         self.can_prefill, self.can_decode = spec.role != "decode", spec.role != "prefill"
         self.is_healthy, self.is_draining = True, False
         self.inflight = self.waiting_tokens = 0
         self.prefill_busy_s = self.batch_s = 0.0
-        self._events, self._hooks, self._touch = events, hooks, touch
+        self._events, self.touch = events, functools.partial(touch, at)
+        self.hooks: Hooks
         self._steps = step_table(spec.profile.decode, spec.batch)
         self._limit = len(self._steps) - 1
         self._queue: deque[Request] = deque()
@@ -63,10 +67,6 @@ class Engine:
         self._tokens = self._token_rate = self._prefill_rate = 0.0
         self._at_s, self._due_s = 0.0, math.inf
         self._is_down = False
-
-    def touch(self) -> None:
-        """Something that the router sees has changed."""
-        self._touch(self.at)
 
     @property
     def is_idle(self) -> bool:
@@ -116,6 +116,7 @@ class Engine:
         """Nothing moves while it is down."""
         self._advance()
         self._is_down = is_down
+        self._admit()
         self._settle()
 
     def finish(self) -> None:
@@ -127,10 +128,10 @@ class Engine:
         request = self._queue[0]
         self._left_s = request.work_s
         if request.transfer is not None:
-            self._hooks.prefill_began(request)
+            self.hooks.prefill_began(request)
 
     def _admit(self) -> None:
-        while self._ready and len(self._batch) < self._limit:
+        while self._ready and len(self._batch) < self._limit and not self._is_down:
             self._decode(self._ready.popleft(), self._events.now_s)
 
     def _decode(self, request: Request, now_s: float) -> None:
@@ -146,7 +147,7 @@ class Engine:
             tokens = request.arrival.output_tokens - 1.0
         self._joined += 1
         heapq.heappush(batch, (self._tokens + tokens, self._joined, request))
-        self._hooks.answering(request)
+        self.hooks.answering(request)
 
     def _advance(self) -> None:
         now_s = self._events.now_s
@@ -199,12 +200,12 @@ class Engine:
         self._advance()
         batch, queue = self._batch, self._queue
         while batch and batch[0][0] <= self._tokens + TOKEN_EPSILON:
-            self._hooks.answered(heapq.heappop(batch)[2])
+            self.hooks.answered(heapq.heappop(batch)[2])
         if self._ready:
             self._admit()
         if queue and self._left_s <= WORK_EPSILON_S and (queue[0].is_handed_over or len(batch) < self._limit):
             request = queue.popleft()
-            self._hooks.prefilled(request)
+            self.hooks.prefilled(request)
             if not request.is_handed_over:
                 self._decode(request, self._events.now_s)
             if queue:

@@ -79,19 +79,19 @@ class Failures:
     def notice_try(self, tried: tuple[Request, int]) -> None:
         """A try that went where something was known to be down has been found to lead nowhere."""
         request, tries = tried
-        if request.tries == tries and request in self._simulation.live:
+        if request.tries == tries and request in self._simulation.tries.live:
             if not self.is_well(request.decode):
-                self._simulation.fail(request, is_decode_lost=True)
+                self._simulation.tries.fail(request, is_decode_lost=True)
             elif self._needs_prefill(request) and not self.is_well(request.prefill):
-                self._simulation.fail(request)
+                self._simulation.tries.fail(request)
 
     def _lose(self, engines: list[Engine]) -> None:
         """All requests that need one of these."""
-        for request in self._simulation.live:
+        for request in self._simulation.tries.live:
             if request.decode in engines:
-                self._simulation.fail(request, is_decode_lost=True)
+                self._simulation.tries.fail(request, is_decode_lost=True)
             elif request.prefill in engines and self._needs_prefill(request):
-                self._simulation.fail(request)
+                self._simulation.tries.fail(request)
 
     def _needs_prefill(self, request: Request) -> bool:
         """Its cache is not all at the decode engine."""

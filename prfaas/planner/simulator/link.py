@@ -46,6 +46,7 @@ class Link:
     """The transfers from one site.
 
     Attributes:
+        arrived: told of each transfer's last byte; set before the first one.
         capacity_bytes_s: what it can carry now, 0 while it is down.
         is_broken: what the gateway's circuit breaker says.
         delivered_bytes: since the beginning.
@@ -53,11 +54,12 @@ class Link:
         full_s: time in which it carried all it could.
     """
 
-    def __init__(self, spec: LinkSpec, events: Events, arrived: Callable[[Request], None]) -> None:
+    def __init__(self, spec: LinkSpec, events: Events) -> None:
         self.spec = spec
         self.delivered_bytes = self.active_s = self.full_s = 0.0
         self.is_broken = False
-        self._events, self._arrived = events, arrived
+        self._events = events
+        self.arrived: Callable[[Request], None]
         self.capacity_bytes_s = spec.bandwidth_bytes_s
         self._making: list[Transfer] = []
         self._ending: list[tuple[float, int, Transfer]] = []
@@ -162,7 +164,7 @@ class Link:
         while ending and ending[0][0] <= self._clock_bytes + EPSILON_BYTES:
             transfer = heapq.heappop(ending)[2]
             self._targets_bytes -= transfer.target_bytes
-            self._arrived(transfer.request)
+            self.arrived(transfer.request)
         if not ending:
             self._clock_bytes = self._targets_bytes = 0.0  # keeps the sums small, and so exact
         self._settle()

@@ -12,46 +12,57 @@ So it is a lower bound of what is possible, and an upper one of all that is comp
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from prfaas.errors import ConfigError
 from prfaas.planner.plan import Plan
 from prfaas.planner.simulator.contestants import planned, slo_of
 from prfaas.planner.simulator.outcome import SLICE_S, Outcome
 from prfaas.planner.simulator.policies import Phase, Setting
-from prfaas.planner.simulator.situation import boundaries_s, hardware_of, split_engines, workload_of
+from prfaas.planner.simulator.situation import hardware_of, split_engines, workloads_of
 from prfaas.planner.simulator.spec import Scenario
+from prfaas.planner.workload import Workload
 
 DIVISIONS = 3
 """The best divisions of each phase that are simulated; queues may prefer another than the planner."""
+PHASE_S, MAX_PHASES = 1800.0, 48
+"""Each phase costs up to ``DIVISIONS`` runs of the whole scenario."""
 
 Run = Callable[[Setting], Outcome]
 
 
-def oracle(scenario: Scenario, others: Iterable[Outcome], run: Run, every_s: float = 1800.0) -> Outcome:
+def oracle(scenario: Scenario, others: Iterable[Outcome], run: Run) -> Outcome:
     """Find it; ``others`` are the contestants' runs, ``run`` simulates a setting in this scenario."""
     best = max(others, key=_good)
-    end_s = max((arrival.at_s for arrival in scenario.arrivals()), default=0.0)
-    starts_s = list(boundaries_s(scenario, every_s, end_s))
-    plans = [_plans(scenario, begin_s, end_s) for begin_s, end_s in zip(starts_s, [*starts_s[1:], end_s], strict=True)]
-    settings = {_key(plan): plan for phase in plans for plan in phase}
-    runs = {key: run(Setting("oracle", *key)) for key in settings}
-    schedules = [_planned(starts_s, plans)]
-    if runs:
-        schedules.append(_chosen(starts_s, end_s, runs))
+    starts_s, end_s = _phases(scenario)
+    plans = [
+        _plans(scenario, begin_s, workload)
+        for begin_s, workload in zip(starts_s, workloads_of(scenario, starts_s), strict=True)
+    ]
+    keys = dict.fromkeys(_key(plan) for phase in plans for plan in phase)
+    runs = {key: run(Setting("oracle", *key)) for key in keys}
+    schedules = [_planned(starts_s, plans), _chosen(starts_s, end_s, runs)]
     found = [*runs.values(), *(run(_setting(phases)) for phases in schedules if len(phases) > 1)]
     return replace(max([best, *found], key=_good), setting="oracle")
 
 
-def _plans(scenario: Scenario, begin_s: float, end_s: float) -> list[Plan]:
+def _phases(scenario: Scenario) -> tuple[list[float], float]:
+    """When each begins, from 0 on, and when the last one ends."""
+    end_s = max((arrival.at_s for arrival in scenario.arrivals()), default=0.0)
+    every_s = max(PHASE_S, end_s / MAX_PHASES)
+    regular = {at * every_s for at in range(int(end_s / every_s) + 1)}
+    return sorted(regular | {each.at_s for each in scenario.changes if each.at_s < end_s}), end_s
+
+
+def _plans(scenario: Scenario, begin_s: float, workload: Workload | None) -> list[Plan]:
     """Of one phase, the best first."""
     hardware, count = hardware_of(scenario.fleet, scenario.changes, begin_s), len(split_engines(scenario.fleet))
-    if hardware is None:
+    if hardware is None or workload is None:
         return []
-    try:
-        workload = workload_of(scenario, begin_s, end_s)
-    except ConfigError:
-        return []  # a phase without a request
-    found = [planned(hardware, workload, slo_of(scenario), engines) for engines in range(count)]
+    found = [planned(hardware, workload, slo_of(scenario), engines) for engines in _divisions(count)]
     return sorted((plan for plan in found if plan), key=lambda plan: -plan.requests_s)[:DIVISIONS]
+
+
+def _divisions(engines: int) -> Iterable[int]:
+    """Numbers of prefill engines: all, or of many engines some."""
+    return range(0, engines, max(1, engines // 16))
 
 
 def _planned(starts_s: Sequence[float], plans: Sequence[list[Plan]]) -> list[Phase]:
@@ -60,7 +71,9 @@ def _planned(starts_s: Sequence[float], plans: Sequence[list[Plan]]) -> list[Pha
 
 def _chosen(starts_s: Sequence[float], end_s: float, runs: dict[tuple[int | None, int], Outcome]) -> list[Phase]:
     """In each phase the setting whose run had the most good answers there."""
-    phases = []
+    phases: list[Phase] = []
+    if not runs:
+        return phases
     for begin_s, until_s in zip(starts_s, [*starts_s[1:], end_s + SLICE_S], strict=True):
         first, last = round(begin_s / SLICE_S), round(until_s / SLICE_S)
         key = max(runs, key=lambda each: sum(runs[each].good_by_slice[first:last]))

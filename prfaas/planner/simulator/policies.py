@@ -1,13 +1,17 @@
 """Settings: what is compared. A policy of the router, which local engines prefill, and who may change either."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prfaas.planner.controller.advice import Controller
-from prfaas.routing.policy import BrownOut, Policy, PolicyName
+from prfaas.routing.policy import BrownOut, Policy
 
 NOTHING_REMOTE_TOKENS = 1 << 40
 """Longer than any prompt: the router's threshold where nothing goes remote."""
+
+RULES = Policy(brown_out=BrownOut(None))
+"""The router's defaults, without refusals: what a full batch costs is what is to be seen."""
+PREDICTIVE = replace(RULES, name="predictive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Setting:
         threshold_tokens: t; None keeps everything local.
         prefill_engines: N_p: so many of the site's engines that are not for both only prefill, the others decode; None
             leaves each what its spec says.
-        router: which of the router's two rules decides.
+        rules: the router's, but for the threshold.
         controller: makes the one that may change threshold and division while the scenario runs; None for fixed ones.
         phases: ascending in time; for an oracle.
     """
@@ -35,13 +39,13 @@ class Setting:
     name: str
     threshold_tokens: int | None
     prefill_engines: int | None = None
-    router: PolicyName = "threshold"
+    rules: Policy = RULES
     controller: Callable[[], Controller] | None = None
     phases: tuple[Phase, ...] = ()
 
     def policy(self) -> Policy:
-        """The router's. Nothing is refused for a full batch: what it costs is what is to be seen."""
-        return Policy(name=self.router, threshold_tokens=threshold_of(self.threshold_tokens), brown_out=BrownOut(None))
+        """What the router decides by at the beginning."""
+        return replace(self.rules, threshold_tokens=threshold_of(self.threshold_tokens))
 
 
 def threshold_of(tokens: int | None) -> int:

@@ -1,7 +1,8 @@
 """A scenario, or a part of it, as the planner sees it: what is asked, and with which engines and link."""
 
+import bisect
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from prfaas.errors import ConfigError
 from prfaas.planner.hardware import Hardware
@@ -16,28 +17,39 @@ MAX_ARRIVALS = 200_000
 """Enough to know a distribution; a trace may have millions."""
 
 
-def workload_of(scenario: Scenario, begin_s: float = 0.0, end_s: float = float("inf")) -> Workload:
-    """The uncached lengths of prompts that come in a part of the scenario, under one cache as large as all of the
-    site's, and the mean output.
+def workload_of(scenario: Scenario) -> Workload:
+    """The uncached lengths of the scenario's prompts and the mean output, of the first ``MAX_ARRIVALS``.
 
     Raises:
-        ConfigError: no request comes then.
+        ConfigError: no request comes.
     """
+    found = _workloads(scenario, itertools.islice(scenario.arrivals(), MAX_ARRIVALS), [0.0])[0]
+    if found is None:
+        raise ConfigError(f"{scenario.name}: no request comes: there is nothing to plan for")
+    return found
+
+
+def workloads_of(scenario: Scenario, starts_s: Sequence[float]) -> list[Workload | None]:
+    """The same of each part of it, from one start to the next; ascending, the first at 0. None where nothing comes."""
+    return _workloads(scenario, scenario.arrivals(), starts_s)
+
+
+def _workloads(scenario: Scenario, arrivals: Iterable[Arrival], starts_s: Sequence[float]) -> list[Workload | None]:
+    """In one pass, under one cache as large as all of the site's."""
     site = scenario.fleet.site
     cached_tokens = sum(engine.cache_tokens for engine in scenario.fleet.engines if engine.site == site)
     cache = BlockCache(cached_tokens // BLOCK_TOKENS, BLOCK_TOKENS)
-    counts: dict[int, int] = {}
-    output_tokens = seen = 0
-    for arrival in itertools.islice(scenario.arrivals(), MAX_ARRIVALS):
-        if arrival.at_s >= end_s:
-            break
-        new = arrival.prompt_tokens - _hit(cache, arrival)
-        if arrival.at_s >= begin_s:
-            counts[new] = counts.get(new, 0) + 1
-            output_tokens, seen = output_tokens + arrival.output_tokens, seen + 1
-    if not seen:
-        raise ConfigError(f"{scenario.name}: no request comes from {begin_s:g} to {end_s:g} s: nothing to plan for")
-    return Workload(EmpiricalLengths.counted(counts), output_tokens / seen)
+    counts: list[dict[int, int]] = [{} for _ in starts_s]
+    output_tokens = [0] * len(starts_s)
+    for arrival in arrivals:
+        at = bisect.bisect_right(starts_s, arrival.at_s) - 1
+        new = arrival.prompt_tokens - cache.admit_blocks(arrival.block_ids, arrival.prompt_tokens)
+        counts[at][new] = counts[at].get(new, 0) + 1
+        output_tokens[at] += arrival.output_tokens
+    return [
+        Workload(EmpiricalLengths.counted(each), total / sum(each.values())) if each else None
+        for each, total in zip(counts, output_tokens, strict=True)
+    ]
 
 
 def split_engines(fleet: FleetSpec) -> list[EngineSpec]:
@@ -70,16 +82,6 @@ def hardware_of(fleet: FleetSpec, changes: Iterable[Change] = (), at_s: float = 
         len(remote),
         sum(rate for source, rate in egress.items() if source in reached),
     )
-
-
-def boundaries_s(scenario: Scenario, every_s: float, end_s: float) -> Iterator[float]:
-    """Where phases begin: at the changes, and every so often."""
-    regular = {at * every_s for at in range(int(end_s / every_s) + 1)}
-    yield from sorted(regular | {each.at_s for each in scenario.changes if each.at_s < end_s})
-
-
-def _hit(cache: BlockCache, arrival: Arrival) -> int:
-    return cache.admit_blocks(arrival.block_ids, arrival.prompt_tokens)
 
 
 def _apply(change: Change, egress: dict[str, float], full: dict[str, float], down: set[str]) -> None:

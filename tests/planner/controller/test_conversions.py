@@ -21,23 +21,29 @@ DECODERS = [
 
 
 def wish(
-    role: Role = "prefill", *, gain: float = 1.0, loss: float = 0.5, engines: list[EngineState] = DECODERS
+    role: Role = "prefill",
+    *,
+    gain: float = 1.0,
+    loss: float = 0.5,
+    at_once: int = 1,
+    engines: list[EngineState] = DECODERS,
 ) -> Wish:
-    return Wish(role, engines, loss, gain, 1)
+    return Wish(role, engines, at_once, loss, gain, rounds=1)
 
 
 def until_advised(conversions: Conversions, wanted: Wish, seconds: range) -> tuple[int, Conversion] | None:
     """The first second in which a conversion begins."""
     for second in seconds:
-        if conversion := conversions.next(float(second), wanted):
-            return second, conversion
+        if begun := conversions.next(float(second), wanted):
+            assert len(begun) == 1
+            return second, begun[0]
     return None
 
 
 def done(conversions: Conversions, now_s: float, name: str, role: Role) -> None:
     """The engine was converted."""
     conversions.watch(now_s, fleet_of([local_engine(name, role)]))
-    assert conversions.pending is None
+    assert conversions.pending == ()
 
 
 def test_it_has_to_be_wanted_for_a_while() -> None:
@@ -45,7 +51,7 @@ def test_it_has_to_be_wanted_for_a_while() -> None:
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(20)) is None
     assert conversions.waits_for == "11 s more in which it is still wanted"
-    assert conversions.next(20.0, None) is None
+    assert conversions.next(20.0, None) == ()
     assert conversions.waits_for == ""
     assert until_advised(conversions, wish(), range(21, 200)) == (51, Conversion("d-1", "prefill"))
 
@@ -57,8 +63,32 @@ def test_one_at_a_time() -> None:
     draining = fleet_of([replace(DECODERS[1], is_draining=True)])
     for second in range(100, 10_000, 50):
         assert conversions.watch(float(second), draining) == ()
-        assert conversions.next(float(second), wish()) is None
-    assert conversions.waits_for == "d-1, which is being converted"
+        assert conversions.next(float(second), wish()) == ()
+    assert conversions.waits_for == "d-1 to be converted"
+
+
+def test_several_at_once_where_that_loses_nothing() -> None:
+    """The two idlest together, the next ones only when both are done."""
+    conversions = Conversions(replace(SETTINGS, confirm_s=0.0, dwell_s=0.0))
+    begun = conversions.next(0.0, wish(at_once=2))
+    assert [each.engine for each in begun] == ["d-1", "d-2"]
+    half = [local_engine("d-1", "prefill"), replace(DECODERS[2], is_draining=True), DECODERS[0]]
+    assert conversions.watch(30.0, fleet_of(half)) == ("d-1 is converted: it can prefill now",)
+    assert conversions.next(31.0, wish(engines=[DECODERS[0]])) == ()
+    done(conversions, 40.0, "d-2", "prefill")
+    assert [each.engine for each in conversions.next(41.0, wish(engines=[DECODERS[0]]))] == ["d-0"]
+
+
+def test_several_at_once_are_counted_each() -> None:
+    """Four an hour: three and one; an hour later, as those grow old, three and one again."""
+    conversions = Conversions(replace(SETTINGS, confirm_s=0.0, dwell_s=0.0))
+    engines = [local_engine(f"d-{at}", "decode") for at in range(9)]
+    counts = []
+    for second in range(0, 3700, 10):
+        begun = conversions.next(float(second), wish(at_once=3, engines=engines, gain=100.0))
+        counts += [len(begun)] if begun else []
+        conversions.watch(second + 5.0, fleet_of([local_engine(each.engine, "prefill") for each in begun]))
+    assert counts == [3, 1, 3, 1]
 
 
 def test_between_two_there_is_a_pause() -> None:
@@ -81,7 +111,7 @@ def test_never_more_than_so_many_in_an_hour() -> None:
     """Four, however much there is to gain; the fifth an hour after the first."""
     conversions, begun = Conversions(SETTINGS), []
     for second in range(8000):
-        if conversion := conversions.next(float(second), wish(gain=100.0)):
+        for conversion in conversions.next(float(second), wish(gain=100.0)):
             begun.append(second)
             done(conversions, second + 1.0, conversion.engine, "prefill")
     assert begun[:5] == [30, 91, 152, 213, 3630]
@@ -105,8 +135,9 @@ def test_none_at_all_may_be_configured() -> None:
 
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:
     """As in shadow mode: after a minute it counts as not followed, and ten minutes later it is said again."""
-    conversions, fleet, said = Conversions(SETTINGS), fleet_of(DECODERS), []
-    begun = []
+    conversions, fleet = Conversions(SETTINGS), fleet_of(DECODERS)
+    said: list[str] = []
+    begun: list[int] = []
     for second in range(1500):
         said += conversions.watch(float(second), fleet)
         if conversions.next(float(second), wish()):
@@ -133,7 +164,7 @@ def test_an_engine_that_vanishes_holds_nothing_up() -> None:
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
     assert conversions.watch(40.0, fleet_of([])) == ("d-1 is gone: it will not prefill",)
-    assert conversions.pending is None
+    assert conversions.pending == ()
 
 
 @pytest.mark.parametrize("engines", [[]])

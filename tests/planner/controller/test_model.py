@@ -26,7 +26,6 @@ def test_engines_that_only_do_one_thing_are_the_papers() -> None:
     assert found.requests_s == pytest.approx(4.0)
     assert found.binding == "remote prefill"
     assert found.limits_requests_s == pytest.approx((4.0, 50.0, 20 / 3, 5.0, 2 / 0.35))
-    assert found.utilisation(3.0) == pytest.approx(0.75)
 
 
 def test_an_engine_that_does_both_divides_its_time() -> None:
@@ -64,11 +63,11 @@ def test_without_a_use_for_the_link_nothing_crosses_it() -> None:
 
 
 def test_a_fleet_without_decode_serves_nothing() -> None:
-    """And is busy without end as soon as something arrives."""
+    """Its decode is what is missing."""
     found = model((1, GBIT_S)).cut([5000]).division(Counts(2, 0))
     assert found.requests_s == 0.0
-    assert found.utilisation(1.0) == float("inf")
-    assert found.utilisation(0.0) == 0.0
+    assert found.binding == "local decode"
+    assert found.limit("local decode") == 0.0
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,5 +1,7 @@
 """Which engines and links can be used."""
 
+from typing import Any
+
 import pytest
 
 from prfaas.planner.controller.stock import stock_of
@@ -35,14 +37,14 @@ def test_engines_by_role() -> None:
 
 
 @pytest.mark.parametrize("trouble", [{"is_healthy": False}, {"is_broken": True}, {"is_draining": True}])
-def test_engines_that_take_no_requests_are_not_there(trouble: dict[str, bool]) -> None:
+def test_engines_that_take_no_requests_are_not_there(trouble: dict[str, Any]) -> None:
     """Here or elsewhere."""
     fleet = fleet_of([local_engine("d", "decode", **trouble), remote_engine("cloud-0", **trouble)], [link()])
     assert stock_of(fleet, CAPACITIES).counts == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("trouble", [{"is_broken": True}, {"budget_left_bytes": 0.0}])
-def test_a_site_behind_a_closed_link_is_not_there(trouble: dict[str, float]) -> None:
+def test_a_site_behind_a_closed_link_is_not_there(trouble: dict[str, Any]) -> None:
     """Broken, or with its budget spent."""
     assert not stock_of(fleet_of([remote_engine("cloud-0")], [link(**trouble)]), CAPACITIES).sources
     assert not stock_of(fleet_of([remote_engine("cloud-0")], [link()]), {"cloud": 0.0}).sources
