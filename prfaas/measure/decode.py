@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prfaas.errors import ConfigError
-from prfaas.measure.engine import Engine
+from prfaas.measure.engine import Engine, encoded
 from prfaas.measure.progress import Steps
 from prfaas.measure.prompts import Prompts
 from prfaas.measure.samples import interleaved
@@ -70,62 +70,71 @@ async def measure_decode(engine: Engine, model: str, wish: DecodeWish, prompts: 
         EngineUnavailable: it works for others, or went away.
     """
     steps.part(PART, len(wish.batches) * (wish.rounds + 1))
-    found = DecodeSamples()
+    run = _Run(engine, model, wish, prompts, steps)
+    found = run.found
     for batch in sorted(wish.batches):
         try:
-            await _timed(engine, model, batch, "warm-up", wish, prompts, found, steps)
+            await run.step_s(batch, "warm-up")
         except BatchRefused as refused:
             found.note(f"decode: {refused}: batches from {batch} on are not measured")
             break
         found.seconds[batch] = []
     if not found.seconds:
         raise ConfigError(found.notes[0])
-    left_out = len(wish.batches) - len(found.seconds)
-    steps.done(PART, left_out * (wish.rounds + 1))
+    steps.done(PART, (len(wish.batches) - len(found.seconds)) * (wish.rounds + 1))
     for at, batch in interleaved(list(found.seconds), wish.rounds, prompts.seed):
-        seconds = await _timed(engine, model, batch, f"round {at + 1}", wish, prompts, found, steps)
-        found.seconds[batch].append(seconds)
+        found.seconds[batch].append(await run.step_s(batch, f"round {at + 1}"))
     return found
 
 
-async def _timed(
-    engine: Engine,
-    model: str,
-    batch: int,
-    index: str,
-    wish: DecodeWish,
-    prompts: Prompts,
-    found: DecodeSamples,
-    steps: Steps,
-) -> float:
-    steps.now(PART, f"{index}: batch {batch}")
-    before = await engine.idle()
-    bodies = [
-        {
-            "model": model,
-            "prompt": prompts.ids(wish.context_tokens, f"decode {index} {batch} {each}"),
-            "max_tokens": wish.answer_tokens(batch),
-            "temperature": 0,
-            "ignore_eos": True,
-            "cache_salt": prompts.salt(f"decode {index} {batch} {each}"),
-            "return_token_ids": True,
-        }
-        for each in range(batch)
-    ]
-    window = Window(batch, wish.steps)
-    began_s, used_s = engine.clock.now_s(), time.process_time()
-    await window.fill(engine, bodies)
-    share = (time.process_time() - used_s) / max(1e-9, engine.clock.now_s() - began_s)
-    after = await engine.idle()
-    if after.preemptions > before.preemptions:
-        raise BatchRefused(f"{batch} requests do not fit into the cache: some lost their blocks")
-    if share > BUSY_CLIENT:
-        found.note(f"decode: with a batch of {batch} this client was the slower one: its core was {share:.0%} busy")
-    seconds, mean_s = window.step_s(), window.mean_step_s()
-    if mean_s > seconds * (1 + UNEVEN) and index != "warm-up":
-        found.note(
-            f"decode: steps with a batch of {batch} pause: the figure is the median, the mean is longer by more than "
-            f"{UNEVEN:.0%}"
+@dataclass
+class _Run:
+    """One measurement."""
+
+    engine: Engine
+    model: str
+    wish: DecodeWish
+    prompts: Prompts
+    steps: Steps
+    found: DecodeSamples = field(default_factory=DecodeSamples)
+
+    async def step_s(self, batch: int, index: str) -> float:
+        """One sample. Raises BatchRefused."""
+        self.steps.now(PART, f"{index}: batch {batch}")
+        before = await self.engine.idle()
+        payloads = [self._payload(batch, f"decode {index} {batch} {each}") for each in range(batch)]
+        window = Window(batch, self.wish.steps)
+        began_s, used_s = self.engine.clock.now_s(), time.process_time()
+        await window.fill(self.engine, payloads)
+        busy_share = (time.process_time() - used_s) / max(1e-9, self.engine.clock.now_s() - began_s)
+        after = await self.engine.idle()
+        if after.preemptions > before.preemptions:
+            raise BatchRefused(f"{batch} requests do not fit into the cache: some lost their blocks")
+        seconds, mean_s = window.step_s(), window.mean_step_s()
+        if index != "warm-up":
+            self._note_doubts(batch, busy_share, mean_s / seconds)
+        self.steps.done(PART, 1, f"{index}: batch {batch} {seconds * 1e3:.2f} ms a step")
+        return seconds
+
+    def _payload(self, batch: int, name: str) -> bytes:
+        return encoded(
+            {
+                "model": self.model,
+                "prompt": self.prompts.ids(self.wish.context_tokens, name),
+                "max_tokens": self.wish.answer_tokens(batch),
+                "temperature": 0,
+                "ignore_eos": True,
+                "cache_salt": self.prompts.salt(name),
+                "return_token_ids": True,
+                "stream": True,
+            }
         )
-    steps.done(PART, 1, f"{index}: batch {batch} {seconds * 1e3:.2f} ms a step")
-    return seconds
+
+    def _note_doubts(self, batch: int, busy_share: float, mean_by_median: float) -> None:
+        if busy_share > BUSY_CLIENT:
+            self.found.note(f"decode: with a batch of {batch} this client's core was nearly busy: steps may be shorter")
+        if mean_by_median > 1 + UNEVEN:
+            self.found.note(
+                f"decode: steps with a batch of {batch} pause: the figure is the median; the mean is longer by more "
+                f"than {UNEVEN:.0%}"
+            )

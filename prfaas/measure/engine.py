@@ -27,6 +27,7 @@ KEEP_ALIVE_S = 3.0
 READ_BYTES = 1 << 22
 """Room for the longest line of a stream: the first one may repeat the prompt."""
 COMPLETIONS = "/v1/completions"
+JSON = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ def session(api_key: str | None = None, **connector: Any) -> aiohttp.ClientSessi
     timeout = aiohttp.ClientTimeout(total=None, connect=QUESTION_S, sock_read=SILENCE_S)
     tcp = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, **connector)
     return aiohttp.ClientSession(timeout=timeout, connector=tcp, read_bufsize=READ_BYTES, headers=headers)
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A request's body."""
+    return json.dumps(body).encode()
 
 
 class Engine:
@@ -143,19 +149,23 @@ class Engine:
 
     async def complete(self, body: Mapping[str, Any], doing: str) -> tuple[dict[str, Any], Mapping[str, str]]:
         """A whole answer, and its headers. Raises ConfigError, EngineUnavailable."""
-        async with self._open(body, doing) as response:
+        async with self._open(encoded(body), doing) as response:
             answer: dict[str, Any] = json.loads(await response.read())
             return answer, response.headers
 
-    async def stream(self, body: Mapping[str, Any], doing: str) -> AsyncIterator[tuple[float, bytes]]:
+    async def stream(self, payload: bytes, doing: str) -> AsyncIterator[tuple[float, bytes]]:
         """The events of a streamed answer and when each was here, the final ``[DONE]`` left out.
+
+        Args:
+            payload: a body with ``stream``, encoded before anybody looks at the clock.
+            doing: what for, in errors.
 
         Raises:
             ConfigError: the engine refuses the request.
             EngineUnavailable: it cannot be reached, went away, or the stream broke off.
         """
         is_over = False
-        async with self._open({**body, "stream": True}, doing) as response:
+        async with self._open(payload, doing) as response:
             async for line in response.content:
                 if not line.startswith(b"data: "):
                     continue
@@ -169,9 +179,9 @@ class Engine:
             raise EngineUnavailable(f"{self.url} broke off {doing}")
 
     @asynccontextmanager
-    async def _open(self, body: Mapping[str, Any], doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(self, payload: bytes, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            async with self._http.post(self.url + COMPLETIONS, json=body) as response:
+            async with self._http.post(self.url + COMPLETIONS, data=payload, headers=JSON) as response:
                 if response.status != 200:
                     self._refused(response.status, await response.read(), doing)
                 yield response

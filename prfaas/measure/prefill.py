@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from prfaas.errors import ConfigError, EngineUnavailable
-from prfaas.measure.engine import Engine, Load
+from prfaas.measure.engine import Engine, Load, encoded
 from prfaas.measure.progress import Steps
 from prfaas.measure.prompts import Prompts
 from prfaas.measure.samples import interleaved
@@ -44,17 +44,20 @@ async def _timed(engine: Engine, model: str, length: int, index: str, prompts: P
 
 async def first_token_s(engine: Engine, model: str, prompt: Sequence[int], salt: str) -> float:
     """Of one prompt."""
-    body = {
-        "model": model,
-        "prompt": list(prompt),
-        "max_tokens": 1,
-        "temperature": 0,
-        "ignore_eos": True,
-        "cache_salt": salt,
-        "stream_options": {"include_usage": True},
-    }
+    payload = encoded(
+        {
+            "model": model,
+            "prompt": list(prompt),
+            "max_tokens": 1,
+            "temperature": 0,
+            "ignore_eos": True,
+            "cache_salt": salt,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    )
     began_s, first_s, counted = engine.clock.now_s(), None, None
-    async for at_s, event in engine.stream(body, f"while a prompt of {len(prompt)} tokens was prefilled"):
+    async for at_s, event in engine.stream(payload, f"while a prompt of {len(prompt)} tokens was prefilled"):
         first_s = at_s if first_s is None else first_s
         counted = (json.loads(event).get("usage") or {}).get("prompt_tokens", counted)
     if first_s is None:

@@ -1,7 +1,7 @@
 """What a person sees while an engine is measured: a bar for each part, what it measures now, and the time left."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -65,11 +65,8 @@ class Bars:
         if result and not self._console.is_terminal:
             self._console.print(f"{name}: {result}", markup=False, highlight=False, soft_wrap=True)
 
-    def shown(self) -> AbstractContextManager[None]:
-        """Draw the bars while the block runs."""
-        return self._shown()
-
     @contextmanager
-    def _shown(self) -> Iterator[None]:
+    def shown(self) -> Iterator[None]:
+        """Draw the bars while the block runs."""
         with self._progress:
             yield

@@ -7,7 +7,7 @@ anybody's last token counts: then every step has exactly these requests and no p
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
 from prfaas.measure.engine import Engine
@@ -35,7 +35,7 @@ class Window:
         self._full_s = math.inf
         self._changed = asyncio.Event()
 
-    async def fill(self, engine: Engine, bodies: Sequence[Mapping[str, object]]) -> None:
+    async def fill(self, engine: Engine, payloads: Sequence[bytes]) -> None:
         """Run the batch and end it.
 
         Raises:
@@ -43,7 +43,7 @@ class Window:
             ConfigError: it refuses the requests, or ends answers early.
             EngineUnavailable: it works for others, or went away.
         """
-        streams = [asyncio.ensure_future(self._stream(engine, at, body)) for at, body in enumerate(bodies)]
+        streams = [asyncio.ensure_future(self._stream(engine, at, payload)) for at, payload in enumerate(payloads)]
         for stream in streams:
             stream.add_done_callback(lambda _: self._changed.set())
         try:
@@ -90,8 +90,8 @@ class Window:
                     began_s, tokens = at_s, 0
         return found
 
-    async def _stream(self, engine: Engine, at: int, body: Mapping[str, object]) -> None:
-        async for arrival in engine.stream(body, f"while a batch of {self._size} was decoded"):
+    async def _stream(self, engine: Engine, at: int, payload: bytes) -> None:
+        async for arrival in engine.stream(payload, f"while a batch of {self._size} was decoded"):
             self._arrivals[at].append(arrival)
             if len(self._arrivals[at]) == 1:
                 self._began.append(at)

@@ -117,14 +117,14 @@ class Scripted:
         self._answers, self.url = answers, "scripted"
         self._next_s = [answer[0][0] for answer in answers]
 
-    async def stream(self, body: dict[str, int], doing: str) -> AsyncIterator[tuple[float, bytes]]:
-        for at_s, tokens in self._answers[body["at"]]:
-            self._next_s[body["at"]] = at_s
+    async def stream(self, payload: bytes, doing: str) -> AsyncIterator[tuple[float, bytes]]:
+        for at_s, tokens in self._answers[int(payload)]:
+            self._next_s[int(payload)] = at_s
             await asyncio.sleep(0)
             while at_s > min(self._next_s):  # noqa: ASYNC110 - the others' turn
                 await asyncio.sleep(0)
             yield at_s, json.dumps({"choices": [{"token_ids": [1] * tokens}]}).encode()
-        self._next_s[body["at"]] = math.inf
+        self._next_s[int(payload)] = math.inf
         await asyncio.Event().wait()
 
     async def load(self) -> Load:
@@ -136,7 +136,7 @@ async def test_only_steps_with_everybody_count() -> None:
     early = [(float(at), 1) for at in range(10)]
     full = [(100.0 + at * 0.5, 1) for at in range(12)] + [(200.0 + at * 0.5, 1) for at in range(21)]
     batch = Window(2, 30)
-    await batch.fill(Scripted([early + full, full]), [{"at": 0}, {"at": 1}])  # type: ignore[arg-type]  # stands for one
+    await batch.fill(Scripted([early + full, full]), [b"0", b"1"])  # type: ignore[arg-type]  # stands for one
     assert batch.step_s() == 0.5
     assert batch.mean_step_s() > 2
 
@@ -145,5 +145,5 @@ async def test_tokens_that_were_read_late_are_averaged() -> None:
     """A reader that sees four events at once every four steps: the step is theirs by four, not nothing."""
     bursts = [(10.0 + 4 * (at // 4), 1) for at in range(41)]
     batch = Window(1, 40)
-    await batch.fill(Scripted([bursts]), [{"at": 0}])  # type: ignore[arg-type]  # as above
+    await batch.fill(Scripted([bursts]), [b"0"])  # type: ignore[arg-type]  # as above
     assert batch.step_s() == pytest.approx(1.0, rel=0.2)
