@@ -130,7 +130,7 @@ async def assert_lossless_ahead(pair: EnginePair, prompt: list[int]) -> None:
 
 
 async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
-    """What `prfaas profile` measures on the wire is, to the byte, what it computes from the model's configuration."""
+    """What `prfaas profile` measures on the wire is what it computes from the configuration, to the byte or block."""
     tree = model_tree(pair)
     lengths = (300, 1500)
     async with session() as http:
@@ -145,8 +145,10 @@ async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
         prompts = Prompts(0, tree["vocab_size"], pair.salt())
         found, missing = await measure_cache(source, facts.model, lengths, prompts, Silent())
     assert not missing
-    block = int(facts.cache["block_size"])
-    assert found == {length: computed.prompt_bytes(length, block_tokens=block) for length in lengths}
+    for length in lengths:
+        # A window's rows begin at a block, and groups of layers may have blocks of their own; without one both are equal.
+        least, most = computed.prompt_bytes(length), computed.prompt_bytes(length, block_tokens=length)
+        assert least <= found[length] <= most
 
 
 def model_tree(pair: EnginePair) -> dict[str, Any]:
