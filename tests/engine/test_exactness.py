@@ -146,7 +146,7 @@ async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
         found, missing = await measure_cache(source, facts.model, lengths, prompts, Silent())
     assert not missing
     for length in lengths:
-        # A window's rows begin at a block, and groups of layers may have blocks of their own; without one both are equal.
+        # A window's rows begin at a block, and groups of layers may have their own; without windows both are equal.
         least, most = computed.prompt_bytes(length), computed.prompt_bytes(length, block_tokens=length)
         assert least <= found[length] <= most
 
