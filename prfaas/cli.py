@@ -11,6 +11,7 @@ import typer
 
 from prfaas import __version__
 from prfaas.commands.plan import plan
+from prfaas.commands.profile import profile
 from prfaas.commands.simulate import simulate
 from prfaas.config import NAME_PATTERN, Config, certificate_name, json_schema, load_config, tls_settings
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
@@ -30,6 +31,7 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.command()(plan)
+app.command()(profile)
 app.command()(simulate)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE")]

@@ -33,7 +33,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-COMMANDS = ["gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "plan", "version"]
+COMMANDS = [
+    *("gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version"),
+    *("plan", "profile", "simulate"),
+]
 
 
 def test_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

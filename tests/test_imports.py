@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "fleet": frozenset({"types", "prefix", "clock"}),
     "planner": frozenset({"errors", "types", "clock", "routing"}),
     "observe": frozenset({"types", "prefix"}),
+    "measure": BASE | {"planner"},
     "gateway": BASE | {"config", "routing", "fleet", "planner", "observe"},
     "launch": BASE | {"config"},
 }
@@ -108,7 +109,20 @@ def test_wrong_directions_are_found(unit: str, source: str, tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     "module",
-    ["errors", "types", "clock", "config", "routing", "fleet", "planner", "gateway", "wire", "transport", "cli"],
+    [
+        "errors",
+        "types",
+        "clock",
+        "config",
+        "routing",
+        "fleet",
+        "planner",
+        "gateway",
+        "wire",
+        "transport",
+        "measure",
+        "cli",
+    ],
 )
 def test_light_modules_load_no_engine_library(module: str) -> None:
     """Importing everything but the engine package loads neither torch nor vLLM."""

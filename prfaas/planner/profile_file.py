@@ -11,8 +11,12 @@ cache:
   # or: size: {bytes_per_token: 17280, state_bytes: 182353920}
 decode: [{batch: 20, step_s: 0.025}]        # may be left out
 caveats: [what was not measured]
+measured: {vllm: 0.32.0, seed: 0, rounds: 5}  # by what and how, for readers; `prfaas profile` writes it
+
+A point may have a ``spread_s``, the width of the middle half of its samples, or of bytes a ``computed`` beside them.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -28,6 +32,7 @@ MAX_POINTS = 10_000
 """Of a sweep; a file with more is not a profile."""
 
 Positive = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int | float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Tokens = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -40,16 +45,19 @@ class _Section(BaseModel):
 class PrefillPoint(_Section):
     tokens: Tokens
     seconds: Positive
+    spread_s: NotNegative | None = None
 
 
 class CachePoint(_Section):
     tokens: Tokens
-    bytes: Positive
+    bytes: Bytes
+    computed: Bytes | None = None
 
 
 class DecodePoint(_Section):
     batch: Annotated[int, Field(ge=1)]
     step_s: Positive
+    spread_s: NotNegative | None = None
 
 
 class Rate(_Section):
@@ -104,7 +112,7 @@ class CacheSection(_Section):
 
 
 class ProfileFile(_Section):
-    """The file as a whole. ``model`` and ``source`` are for its readers; nothing is made of them."""
+    """The file as a whole. ``model``, ``source`` and ``measured`` are for its readers; nothing is made of them."""
 
     engine: Text
     model: Text = "unnamed"
@@ -113,6 +121,7 @@ class ProfileFile(_Section):
     cache: CacheSection
     decode: Annotated[list[DecodePoint], Field(min_length=1, max_length=MAX_POINTS)] | None = None
     caveats: Annotated[list[Text], Field(max_length=100)] = []
+    measured: Annotated[dict[str, Text | int | float], Field(max_length=100)] | None = None
 
     def profile(self) -> EngineProfile:
         """The checked figures. Raises ConfigError for figures that cannot be right."""
@@ -147,9 +156,20 @@ def parse_profile(tree: Any) -> EngineProfile:
 
 
 def dump_profile(file: ProfileFile, path: str | Path) -> None:
-    """Write a profile for ``load_profile``; keys in the order of the page above."""
+    """Write a profile for ``load_profile``, whole or not at all; keys in the order of the page above.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     tree = file.model_dump(exclude_none=True, exclude_defaults=True)
-    Path(path).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    target = Path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            half = Path(scratch, target.name)
+            half.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+            half.replace(target)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _line(location: tuple[str | int, ...], message: str, value: Any) -> str:

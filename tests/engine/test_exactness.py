@@ -8,15 +8,25 @@ moves logprobs in the last bits, as another chunking does on a single engine.
 """
 
 import asyncio
+import json
 import math
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from prfaas.clock import MonotonicClock
+from prfaas.errors import ConfigError
 from prfaas.fleet.block_hash import ContentKeys
+from prfaas.measure.cache import Pair, measure_cache
+from prfaas.measure.engine import Engine, session
+from prfaas.measure.progress import Silent
+from prfaas.measure.prompts import Prompts
+from prfaas.measure.run import Wish, measure
+from prfaas.planner.families import model_cache
 from tests.engine.instrumented import LATE_STATE, SKIP_STATE
 from tests.engine.models import prompt_tokens, tiny_adapter, tiny_model
 from tests.engine.pair import CLEAR_LEAD, DECODE, PREFILL, Answer, EnginePair, engine_pair, until
@@ -118,6 +128,51 @@ async def assert_lossless_ahead(pair: EnginePair, prompt: list[int]) -> None:
     remote = await pair.decode([*prompt, alone.tokens[0]], ANSWER_TOKENS, transfer, cache_salt=salt)
     await prefill
     assert_same(remote, alone)
+
+
+async def test_a_measured_cache_is_that_of_the_layers(pair: EnginePair) -> None:
+    """What `prfaas profile` measures on the wire is what it computes from the configuration, to the byte or block."""
+    tree = model_tree(pair)
+    lengths = (300, 1500)
+    async with session() as http:
+        prefill, decode = (Engine(http, pair.config.engines[name].url, MonotonicClock()) for name in (PREFILL, DECODE))
+        facts = await prefill.facts()
+        try:
+            computed = model_cache(tree, facts.cache_types)
+        except ConfigError as error:
+            pytest.skip(str(error))
+        kv = {name: pair.config.engines[name].kv for name in (PREFILL, DECODE)}
+        source = Pair(prefill, decode, remote=kv[PREFILL], target=kv[DECODE], reports=pair.reports)
+        prompts = Prompts(0, tree["vocab_size"], pair.salt())
+        found, missing = await measure_cache(source, facts.model, lengths, prompts, Silent())
+    assert not missing
+    for length in lengths:
+        # A window's rows begin at a block, and groups of layers may have their own; without windows both are equal.
+        least, most = computed.prompt_bytes(length), computed.prompt_bytes(length, block_tokens=length)
+        assert least <= found[length] <= most
+
+
+def model_tree(pair: EnginePair) -> dict[str, Any]:
+    """The ``config.json`` of what the engines serve."""
+    tree: dict[str, Any] = json.loads(Path(pair.config.model.path, "config.json").read_text())
+    return tree
+
+
+async def test_a_real_engine_is_measured(pair: EnginePair) -> None:
+    """`prfaas profile` on a real engine: a longer prompt takes longer, a larger batch makes more tokens."""
+    if "qwen3_next" not in pair.config.model.path or pair.chunk_tokens != CHUNKS["qwen3_next"][0]:
+        pytest.skip("one model is enough")
+    wish = Wish(lengths=(256, 4096), batches=(1, 8), rounds=2, steps=16, context_tokens=64)
+    async with session() as http:
+        engine = Engine(http, pair.config.engines[PREFILL].url, MonotonicClock())
+        facts, prompts = await engine.facts(), Prompts(0, 256, pair.salt())
+        measured = await measure(engine, facts, wish, prompts, None, is_computed=True, steps=Silent())
+    assert facts.version.startswith("0.32")
+    assert min(measured.prefill[4096]) > max(measured.prefill[256])
+    assert measured.decode is not None
+    assert sorted(measured.decode.seconds) == [1, 8]
+    # On a busy machine a step's seconds are mostly others'; eight answers a step are more tokens on any.
+    assert min(measured.decode.seconds[8]) / 8 < min(measured.decode.seconds[1])
 
 
 @pytest.fixture
