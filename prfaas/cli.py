@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prfaas import __version__
+from prfaas.commands.simulate import simulate
 from prfaas.config import NAME_PATTERN, Config, certificate_name, json_schema, load_config, tls_settings
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
 
@@ -27,6 +28,7 @@ config_app = typer.Typer(
     name="config", help="Check a configuration file, or print its JSON schema.", no_args_is_help=True
 )
 app.add_typer(config_app, name="config")
+app.command()(simulate)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE")]
 Folder = Annotated[Path, typer.Option("--folder", help="For the model, logs and the configuration.", metavar="FOLDER")]

@@ -13,7 +13,7 @@ Engines = Annotated[int, Field(ge=0, le=100_000)]
 
 def _word(value: object) -> object:
     """YAML reads a bare ``on`` or ``off`` as a truth value."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 class ProfilesConfig(Section):
@@ -37,7 +37,9 @@ class ControllerConfig(Section):
     half_life_s: Annotated[
         Seconds, Field(description="After so long a request counts half in what plans are made for.")
     ] = 300
-    dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 120
+    min_requests: Annotated[int, Field(ge=1, description="Nothing is planned before so many have come.")] = 50
+    min_answers: Annotated[int, Field(ge=1, description="Nor converted before so many answers have ended.")] = 20
+    dwell_s: Annotated[Seconds, Field(description="Between two conversions at least.")] = 60
     reversal_s: Annotated[Seconds, Field(description="Between two in opposite directions at least.")] = 600
     conversion_s: Annotated[
         Seconds,
@@ -52,7 +54,9 @@ class ControllerConfig(Section):
         ),
     ] = None
     min_threshold_tokens: Tokens = 0
-    max_threshold_tokens: Annotated[Tokens | None, Field(description="None: up to the model's longest prompt.")] = None
+    max_threshold_tokens: Annotated[
+        Tokens | None, Field(description="No t is above; that nothing goes remote is possible all the same.")
+    ] = None
     min_prefill_engines: Annotated[Engines, Field(description="Of the gateway's site.")] = 1
     min_decode_engines: Annotated[Engines, Field(ge=1, description="Of the gateway's site.")] = 1
     slo_token_s: Annotated[

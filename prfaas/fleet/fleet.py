@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from prfaas.clock import Clock
 from prfaas.fleet.breakers import Breakers
 
+NOT_PROBED = "not probed yet"
+"""The problem of an engine of which nothing has been heard."""
 Link = tuple[str, str]
 """Source site, target site."""
 
@@ -122,7 +124,7 @@ class Fleet:
             self._engines[name] = replace(now, adapters=adapters)
 
     def _new(self, name: str) -> EngineStatus:
-        return EngineStatus(name, False, 0, "not probed yet", self.clock.now_s())
+        return EngineStatus(name, False, 0, NOT_PROBED, self.clock.now_s())
 
     def _add_inflight(self, name: str, count: int) -> None:
         # A request that began before its engine was removed, and ends after one of the same name was added, counts at

@@ -47,7 +47,8 @@ class Operator:
             return msgspec.structs.replace(state, drained=drained)
 
         self._apply(self._store.update(change))
-        self._live.now.fleet.set_converting(name, is_converting=False)  # whoever says either says more than a controller
+        # An operator's word, whichever it is, counts more than a controller's.
+        self._live.now.fleet.set_converting(name, is_converting=False)
         log.info("engine %s is %s", name, "drained" if is_drained else "in service again")
         return self._engine(self._live.now.fleet.status(name))
 

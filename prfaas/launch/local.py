@@ -26,6 +26,11 @@ MODEL_NAME = "tiny"
 MAX_MODEL_LEN = 24_576
 """Room for the demo's longest prompt, 20,000 tokens, and an answer."""
 THRESHOLD_TOKENS = 512
+S_PER_TOKEN = 0.00005
+"""Some 100 ms for 2,000 tokens, on one core (docs/performance.md): what the controller begins with. The gateway
+measures engines that get long prompts; the edge's own gets few, so this is all that is known of it."""
+FEW_REQUESTS = 10
+"""One person asks: what the controller would change is to show after a few requests."""
 CHUNK_TOKENS = 512
 """Tokens prefilled in one step: few, so that the cache of a long prompt visibly streams while it is computed. The same
 on both engines, so that an answer of one alone is rounded alike."""
@@ -53,11 +58,13 @@ def local_tree(model: Path, ports: tuple[int, int, int, int, int]) -> dict[str, 
         },
         "links": [{"from": "cloud", "to": "edge", "bandwidth_gbps": 10}],
         "policy": {"name": "threshold", "threshold_tokens": THRESHOLD_TOKENS},
+        "controller": {"mode": "shadow", "min_requests": FEW_REQUESTS},
     }
 
 
 def _engine_tree(site: str, port: int, kv_port: int, roles: list[str]) -> dict[str, Any]:
-    return {"site": site, "url": f"http://127.0.0.1:{port}", "kv": f"127.0.0.1:{kv_port}", "roles": roles}
+    place = {"site": site, "url": f"http://127.0.0.1:{port}", "kv": f"127.0.0.1:{kv_port}"}
+    return {**place, "roles": roles, "prefill": {"s_per_token": S_PER_TOKEN}}
 
 
 def free_ports(preferred: int) -> tuple[int, int, int, int, int]:

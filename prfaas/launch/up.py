@@ -39,5 +39,6 @@ def how_to_use(config: Config) -> str:
     return (
         f"\nThe gateway is at {url}; prompts above {config.policy.threshold_tokens} tokens are prefilled remotely.\n\n"
         f"  curl -i --noproxy '*' {url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n"
-        f"What was decided, and why: {url}/prfaas/decisions\nCtrl-C stops everything."
+        f"What was decided, and why: {url}/prfaas/decisions\n"
+        f"What the controller would change, and why (it only tells): {url}/prfaas/plan\nCtrl-C stops everything."
     )

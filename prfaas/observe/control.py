@@ -1,5 +1,6 @@
 """What the controller says, wants and does."""
 
+import math
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -13,11 +14,17 @@ class ControlMetrics:
             return Gauge(f"prfaas_controller_{name}", text, [*labels], registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # its type is a Literal
 
         self.threshold = gauge("threshold_tokens", "The threshold in force.")
-        self.wanted = gauge("wanted_threshold_tokens", "The threshold that the controller would have.")
+        self.wanted = gauge(
+            "wanted_threshold_tokens", "The threshold that the controller would have; NaN before it says."
+        )
         self._mode = gauge("mode", "1 for the mode that it is in.", ["mode"])
+        self.wanted.set(math.nan)
         # Each worker of a gateway counts its own requests.
         self.arrival_rate = gauge("arrival_rate", "Requests a second, as estimated.", mode="livesum")
-        self.capacity = gauge("capacity", "Requests a second that the fleet serves as it is divided, as modelled.")
+        self.capacity = gauge(
+            "capacity", "Requests a second that the fleet serves as it is divided; NaN before a plan."
+        )
+        self.capacity.set(math.nan)
         self._changes = Counter(
             "prfaas_controller_changes",
             "Changes that it made (on) or would have made (shadow).",
@@ -25,7 +32,10 @@ class ControlMetrics:
             registry=registry,
         )
         self._conversions = Counter(
-            "prfaas_controller_conversions", "Conversions of engines that ended.", ["role", "outcome"], registry=registry
+            "prfaas_controller_conversions",
+            "Conversions of engines that ended.",
+            ["role", "outcome"],
+            registry=registry,
         )
         self._errors = Counter("prfaas_controller_errors", "Looks that failed: alarm on it.", registry=registry)
 

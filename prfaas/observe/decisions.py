@@ -2,8 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from prfaas.types import TransferReport
 
@@ -118,4 +120,4 @@ class DecisionRing:
 
     def latest_first(self) -> list[Mapping[str, Any]]:
         """All kept decisions as plain values."""
-        return [asdict(decision) for decision in reversed(self._decisions.values())]
+        return [msgspec.to_builtins(decision) for decision in reversed(self._decisions.values())]

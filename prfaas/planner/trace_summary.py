@@ -1,7 +1,7 @@
 """What a trace amounts to for the planner: how long its prompts are, and how much of them a prefix cache would save."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prfaas.errors import ConfigError
@@ -29,18 +29,22 @@ class BlockCache:
 
     def admit(self, request: TraceRequest) -> int:
         """Tokens of the prompt that are cached now; afterwards all of it is. The last token is always computed."""
+        return self.admit_blocks(request.block_ids, request.input_tokens)
+
+    def admit_blocks(self, block_ids: Sequence[int], input_tokens: int) -> int:
+        """The same of a prompt that is in no trace."""
         hits = 0
-        for block in request.block_ids:
+        for block in block_ids:
             if block not in self._blocks:
                 break
             hits += 1
         # Backwards, so that ends are evicted before the beginnings they are useless without.
-        for block in reversed(request.block_ids):
+        for block in reversed(block_ids):
             self._blocks[block] = None
             self._blocks.move_to_end(block)
         while len(self._blocks) > self._capacity_blocks:
             self._blocks.popitem(last=False)
-        return min(hits * self._block_tokens, request.input_tokens - 1)
+        return min(hits * self._block_tokens, input_tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)

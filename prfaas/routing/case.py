@@ -4,7 +4,8 @@ Engines are asked about in lists: with many of them the decision's time is that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from prfaas.routing.placement import Candidate
 from prfaas.routing.policy import Policy
@@ -17,8 +18,7 @@ UNPREDICTED = -1e6
 becomes known of it. That more load never makes a remote prefill more likely depends on it, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, frozen=True, gc=False):
     """A request, the fleet and the policy.
 
     Attributes:

@@ -30,15 +30,24 @@ def local_candidates(case: Case, decode: EngineState, prefillers: list[EngineSta
         return [alone]
     path = Path(end_s=case.policy.hand_over_s)  # the site's own network is taken to be no obstacle
     hits = case.hits(prefillers)
-    times = [case.predicted_s(engine, hit, path) for engine, hit in zip(prefillers, hits, strict=True)]
-    costs = [case.cost(engine, hit, time_s) for engine, hit, time_s in zip(prefillers, hits, times, strict=True)]
-    chosen = best_first(costs, case.fleet.turn, KEPT_LOCAL)
+    costs = _costs(case, prefillers, hits, path)
     size = case.transfer_bytes(held)
-    found = [
-        Candidate(
-            decode.name, prefillers[at].name, False, case.tokens - hits[at], size, times[at], prefillers[at].speed
-        )
-        for at in chosen
-    ]
+    chosen = best_first(costs, case.fleet.turn, KEPT_LOCAL)
+    found = [_handed_over(case, decode, prefillers[at], hits[at], path, size) for at in chosen]
     is_alone_best = decode.can_prefill and case.cost(decode, held, alone.first_token_s) <= costs[chosen[0]]
     return [alone, *found] if is_alone_best else [*found, alone]
+
+
+def _costs(case: Case, engines: list[EngineState], hits: list[int], path: Path) -> list[float]:
+    """Times are predicted only where something depends on them."""
+    pairs = zip(engines, hits, strict=True)
+    if case.is_predictive:
+        return [case.cost(engine, hit, case.predicted_s(engine, hit, path)) for engine, hit in pairs]
+    return [case.cost(engine, hit, None) for engine, hit in pairs]
+
+
+def _handed_over(
+    case: Case, decode: EngineState, prefill: EngineState, hit: int, path: Path, size: int | None
+) -> Candidate:
+    time_s = case.predicted_s(prefill, hit, path)
+    return Candidate(decode.name, prefill.name, False, case.tokens - hit, size, time_s, prefill.speed)

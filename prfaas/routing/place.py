@@ -92,7 +92,8 @@ def _ways_from_elsewhere(
         return [], ("all prompt tokens but the last are cached here",)
     if uncached <= case.policy.threshold_tokens:
         return [], (within_threshold(case, uncached),)
-    need = Need(decode, case.hit(decode), uncached, best_here.first_token_s)
+    held = case.hit(decode)
+    need = Need(decode, held, uncached, best_here.first_token_s, case.transfer_bytes(held))
     return remote_options(case, need, survey.elsewhere)
 
 

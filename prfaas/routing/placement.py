@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One way to serve a request.
 
     Attributes:
@@ -27,8 +28,7 @@ class Candidate:
     speed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, gc=False):
     """Where a request is prefilled and decoded, and why.
 
     Attributes:

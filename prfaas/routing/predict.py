@@ -8,7 +8,7 @@ Rows leave while the prefill goes on, so the longer of both counts; the recurren
 of it grows with every queue and shrinks with every rate: more load never makes a prediction shorter.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from prfaas.routing.figures import CacheSize
 from prfaas.routing.snapshot import EngineState, LinkState
@@ -17,8 +17,7 @@ MIN_FREE_SHARE = 0.1
 """TCP gives a new transfer some of a full link, at the cost of those that fill it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(msgspec.Struct, frozen=True, gc=False):
     """What a transfer meets on its way, the same for all prefill engines of a site; seconds."""
 
     ahead_s: float = 0.0

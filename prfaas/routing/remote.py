@@ -1,7 +1,8 @@
 """Prefilling in another site: over which links, by which engines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from prfaas.routing.case import Case
 from prfaas.routing.placement import Candidate
@@ -13,8 +14,7 @@ KEPT_REMOTE = 3
 """Engines elsewhere that are weighed to the end: the best, and two to fall back to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, gc=False):
     """What a remote prefill has to bring, and to beat.
 
     Attributes:
@@ -22,24 +22,24 @@ class Need:
         held_tokens: prompt tokens in its cache; only the others cross the link.
         uncached_tokens: prompt tokens that the site would compute itself: l_total - l_pd.
         local_s: predicted seconds to the first token within the site, None when unknown.
+        transfer_bytes: what crosses, None when the cache's size is unknown.
     """
 
     decode: EngineState
     held_tokens: int
     uncached_tokens: int
     local_s: float | None
+    transfer_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True, gc=False):
     """An open link and what a transfer over it would meet."""
 
     link: LinkState
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, gc=False):
     """A prefill engine elsewhere, as a candidate and with the link from its site."""
 
     candidate: Candidate
@@ -72,7 +72,7 @@ def obstacle(case: Case, link: LinkState, need: Need) -> str:
         return f"the tenant may not use site {source}"
     if link.is_broken:
         return f"the link from {source} is broken"
-    if left is not None and left <= (case.transfer_bytes(need.held_tokens) or 0):
+    if left is not None and left <= (need.transfer_bytes or 0):
         return f"the link from {source} has {max(left, 0) / 1e6:.1f} MB left of its egress budget"
     threshold = case.policy.threshold_for(is_scarce=link.is_scarce)
     if need.uncached_tokens <= threshold:
@@ -127,7 +127,7 @@ def _option(case: Case, need: Need, engine: EngineState, hit: int, ways: Mapping
         prefill=engine.name,
         is_remote=True,
         uncached_tokens=case.tokens - hit,
-        transfer_bytes=case.transfer_bytes(need.held_tokens),
+        transfer_bytes=need.transfer_bytes,
         first_token_s=case.predicted_s(engine, hit, way.path),
         speed=engine.speed,
     )

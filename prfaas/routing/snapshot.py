@@ -1,13 +1,14 @@
 """What a placement decision looks at: frozen values, the same for as long as the decision takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from prfaas.routing.figures import CacheSize, PrefillRate
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFeatures:
+class RequestFeatures(msgspec.Struct, frozen=True, gc=False):
     """What matters about a request for its placement; never the prompt itself.
 
     Attributes:
@@ -23,7 +24,7 @@ class RequestFeatures:
 
     prompt_tokens: int | None
     local_reasons: tuple[str, ...] = ()
-    hits: Mapping[str, int] = field(default_factory=dict)
+    hits: Mapping[str, int] = msgspec.field(default_factory=dict)
     min_tokens: int = 0
     max_tokens: int | None = None
     tenant_sites: frozenset[str] | None = None

@@ -1,12 +1,11 @@
 """Which engines a decision has to choose from: one pass over the fleet, before anything is weighed."""
 
-from dataclasses import dataclass
+import msgspec
 
 from prfaas.routing.snapshot import EngineState, FleetSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True, gc=False):
     """The engines that take the request; those that drain, whose breaker is open or that are known to lack its adapter
     are in no list.
 
@@ -33,7 +32,7 @@ def survey_of(fleet: FleetSnapshot, adapter: str | None = None) -> Survey:
     prefillers: list[EngineState] = []
     elsewhere: list[EngineState] = []
     for engine in fleet.engines:
-        if engine.is_draining or engine.is_broken or lacks(engine, adapter):
+        if engine.is_draining or engine.is_broken or (adapter is not None and lacks(engine, adapter)):
             continue
         is_free = engine.is_healthy and (engine.capacity is None or engine.inflight < engine.capacity)
         if engine.site != site:

@@ -11,7 +11,7 @@ from prfaas.errors import ConfigError
 
 def split_tree(**controller: Any) -> dict[str, Any]:
     """Two convertible engines in the gateway's site, one of each role, and a remote one."""
-    engines = {
+    engines: dict[str, dict[str, Any]] = {
         name: {"site": site, "url": f"http://127.0.0.1:{8101 + at}", "kv": f"127.0.0.1:{7101 + 10 * at}"}
         for at, (name, site) in enumerate({"edge-p": "edge", "edge-d": "edge", "cloud-0": "cloud"}.items())
     }

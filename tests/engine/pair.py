@@ -269,7 +269,8 @@ def engine_service(
     transfer = json.loads(argv[at])
     transfer |= {"kv_connector": "InstrumentedConnector", "kv_connector_module_path": "tests.engine.instrumented"}
     transfer["kv_connector_extra_config"] |= {"lease_s": LEASE_S, "send_mib": 64, "receive_mib": 64}
-    transfer["kv_connector_extra_config"] |= {"also_dials": [tapped(config.engines[PREFILL].kv)], **connector}
+    also_dials = [*transfer["kv_connector_extra_config"]["also_dials"], tapped(config.engines[PREFILL].kv)]
+    transfer["kv_connector_extra_config"] |= {"also_dials": also_dials, **connector}
     argv[at] = json.dumps(transfer)
     env = {
         **command.env,

@@ -30,13 +30,20 @@ class Site:
     """The gateway's configuration."""
 
     @classmethod
-    async def before(cls, pair: EnginePair, folder: Path, tree: Mapping[str, Any] | None = None) -> "Site":
-        """Start a gateway before the engines; it stops with them. ``tree`` is its configuration, else the engines'."""
+    async def before(
+        cls,
+        pair: EnginePair,
+        folder: Path,
+        tree: Mapping[str, Any] | None = None,
+        program: Sequence[str] = ("prfaas.cli", "gateway"),
+    ) -> "Site":
+        """Start a gateway before the engines; it stops with them. ``tree`` is its configuration, else the engines';
+        ``program`` a module that serves it, with arguments."""
         path = folder / "prfaas.yaml"
         tree = tree or pair.config.model_dump(mode="json", by_alias=True)
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         url = gateway_url(pair.config)
-        argv = (sys.executable, "-m", "prfaas.cli", "gateway", "--config", str(path))
+        argv = (sys.executable, "-m", *program, "--config", str(path))
         gateway = Service(GATEWAY, Command(argv), health_url=f"{url}/ready", start_timeout_s=60)
         await pair.stack.start([gateway])
         return cls(pair, url, gateway, path)

@@ -5,7 +5,7 @@ import numpy as np
 from prfaas.fleet.block_hash import ContentKeys
 from prfaas.fleet.prompt_hasher import PromptHasher
 from prfaas.gateway.api_request import ApiRequest
-from prfaas.prefix import CacheGroup, PrefixChange, PrefixGeometry, PrefixUpdate
+from prfaas.prefix import CacheGroup, FeedCounts, PrefixChange, PrefixGeometry, PrefixUpdate
 from tests.gateway.fakes import Stand, eventually, stand
 from tests.gateway.test_remote import USED
 
@@ -58,6 +58,23 @@ async def test_how_an_engine_is_known_is_a_metric() -> None:
         assert 'prfaas_prefix_knowledge{engine="edge-0",knowledge="exact"} 1.0' in text
         assert 'prfaas_prefix_knowledge{engine="cloud-0",knowledge="guessed"} 1.0' in text
         assert 'prfaas_prefix_knowledge{engine="cloud-0",knowledge="exact"} 0.0' in text
+
+
+async def test_what_goes_wrong_on_the_way_of_cache_events_is_a_metric() -> None:
+    """Once an engine has told its counts, and as it last told them."""
+    async with stand() as running:
+        kv = running.services.config.engines["edge-0"].kv
+        running.reports.prefixes_of[kv] = [
+            PrefixUpdate(GEOMETRY, 1_000, is_reset=True, counts=FeedCounts()),
+            PrefixUpdate(counts=FeedCounts(gaps=3, garbage=2, losses=1)),
+        ]
+        told = running.services.metrics.registry.get_sample_value
+        await eventually(lambda: told("prfaas_prefix_feed_gaps_total", {"engine": "edge-0"}) == 3)
+        async with running.client.get(f"{running.url}/metrics") as answer:
+            text = await answer.text()
+        assert 'prfaas_prefix_feed_garbage_total{engine="edge-0"} 2.0' in text
+        assert 'prfaas_prefix_feed_losses_total{engine="edge-0"} 1.0' in text
+        assert 'prfaas_prefix_feed_gaps_total{engine="cloud-0"}' not in text
 
 
 async def test_the_feed_of_an_engine_reaches_the_index() -> None:

@@ -54,6 +54,7 @@ def test_help_of_the_running_stack_names_the_gateway() -> None:
     text = how_to_use(parse_config(local_tree(Path("model"), PORTS)))
     assert "http://127.0.0.1:8000/v1/chat/completions" in text
     assert '"model": "tiny"' in text
+    assert "http://127.0.0.1:8000/prfaas/plan" in text
 
 
 def test_the_example_file_describes_the_same_stack() -> None:

@@ -173,7 +173,7 @@ def test_late_remote_prefill_is_not_begun(slo_s: float | None, queued_bytes: flo
         decoder(prefill=here), prefiller(prefill=FAST), links=(link(queued_bytes=queued_bytes),), cache=CACHE
     )
     by_policy = place(FOUR_THOUSAND, snapshot, replace(THRESHOLD, slo_first_token_s=slo_s))
-    by_request = place(replace(FOUR_THOUSAND, first_token_slo_s=slo_s), snapshot, THRESHOLD)
+    by_request = place(RequestFeatures(4_000, first_token_slo_s=slo_s), snapshot, THRESHOLD)
     assert placed(by_policy).kind == placed(by_request).kind == kind
     if kind == "local":
         assert "too late for the objective of 1 s" in placed(by_policy).reasons[0]

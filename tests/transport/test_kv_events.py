@@ -11,7 +11,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from prfaas.prefix import CacheGroup, PrefixGeometry, PrefixUpdate
+from prfaas.prefix import CacheGroup, FeedCounts, PrefixGeometry, PrefixUpdate
 from prfaas.transport import prefix_feed
 from prfaas.transport.kv_events import END, KvEvents
 from prfaas.transport.prefix_feed import PrefixFeed
@@ -160,6 +160,23 @@ async def test_garbage_is_counted_and_what_it_hid_is_not_trusted(tmp_path: Path)
         await s.publisher.publish(2)
         await s.until_held({2})
         assert (s.feed.is_exact, s.feed.counts.garbage) == (False, 3)
+
+
+async def test_followers_are_told_what_went_wrong(tmp_path: Path) -> None:
+    """At the beginning what did before, then each change, also where the blocks stay as they are."""
+    async with scene(tmp_path) as s:
+        await joined(s)
+        reader = Reader(s.feed)
+        await s.publisher.events.send_multipart([b""])
+        await s.publisher.publish(1, is_lost=True)
+        await s.publisher.publish(2)
+        await s.until_held({1_000, 1, 2})
+        async with asyncio.timeout(PATIENCE_S):
+            told = FeedCounts(gaps=1, garbage=1)
+            while told not in [each.counts for each in reader.updates]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # its task has to run
+        assert reader.updates[0].counts == FeedCounts()
+        await reader.close()
 
 
 async def test_another_topic_is_not_ours(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prfaas.errors import RemoteProtocolError
-from prfaas.prefix import CacheGroup, PrefixChange, PrefixGeometry, PrefixUpdate
+from prfaas.prefix import CacheGroup, FeedCounts, PrefixChange, PrefixGeometry, PrefixUpdate
 from prfaas.wire import transfer_pb2 as pb
 from prfaas.wire.kv_events import BlockRemoved, BlockStored, decode_events
 from prfaas.wire.prefix_set import PrefixSet
@@ -76,6 +76,7 @@ UPDATES = st.builds(
     st.lists(
         st.builds(PrefixChange, st.integers(0, 9), st.booleans(), st.lists(st.integers(0, (1 << 64) - 1))), max_size=5
     ).map(tuple),
+    st.none() | st.builds(FeedCounts, *[st.integers(0, (1 << 64) - 1)] * 3),
 )
 
 
@@ -104,6 +105,7 @@ def test_a_large_update_leaves_in_parts_that_are_taken() -> None:
 def test_an_empty_reset_leaves_and_an_empty_change_does_not() -> None:
     assert list(in_parts(PrefixUpdate(is_reset=True))) == [PrefixUpdate(is_reset=True)]
     assert list(in_parts(PrefixUpdate())) == []
+    assert list(in_parts(PrefixUpdate(counts=FeedCounts(gaps=1)))) == [PrefixUpdate(counts=FeedCounts(gaps=1))]
 
 
 @pytest.mark.parametrize(

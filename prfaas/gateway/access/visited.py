@@ -17,8 +17,8 @@ class Visited(Response):
     def __init__(
         self, relay: Response, visit: Visit, shape: Shape | None, note_answer: Callable[[int], None] | None = None
     ) -> None:
-        """``shape`` is how the API writes its errors, None where the relay does it right. ``note_answer`` is called once
-        with the tokens of an answer, whether it came to its end or not."""
+        """``shape`` is how the API writes its errors, None where the relay does it right. ``note_answer`` is told once
+        how many tokens an answer had, whether it came to its end or not."""
         self.background = None
         self._relay = relay
         self._visit = visit

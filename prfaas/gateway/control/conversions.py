@@ -85,7 +85,7 @@ class Conversions:
         if status.drained_s is not None:
             return given_up("an operator drained it")
         if status.converting_s is None:
-            return given_up("an operator gave it requests again")
+            return given_up("it takes requests again: an operator said so, or it has another address")
         if status.inflight == 0:
             return Ended(engine, one.role, "converted", f"after {now_s - one.began_s:.1f} s")
         if now_s >= one.ends_s:

@@ -1,15 +1,22 @@
-"""What the controller has changed, or would have, and why."""
+"""What the controller has changed, or would have, and why: in the log, in the metrics, and kept for a while."""
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from prfaas.gateway.services import GatewayServices
+
 Kind = Literal["threshold", "conversion", "converted", "given_up", "note"]
-"""Another t; an engine begins to be converted, has the other role, or keeps its own after all; only something to say."""
+"""Another t; an engine begins to be converted, has the other role, or keeps its own after all; something to say."""
 
 MAX_CHANGES = 200
 """Hours of a fleet that is not quite in balance."""
+MAX_BRIEF = 20
+"""Of a threshold that goes up and down with queues: apart, or a minute of it would hide all else."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +40,27 @@ class Change:
 class History:
     """The last changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, unix_s: Callable[[], float]) -> None:
+        self._unix_s = unix_s
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
+        self._brief: deque[Change] = deque(maxlen=MAX_BRIEF)
 
-    def add(self, change: Change) -> None:
-        self._changes.append(change)
+    def add(
+        self,
+        services: GatewayServices,
+        kind: Kind,
+        what: str,
+        reasons: tuple[str, ...] = (),
+        *,
+        is_brief: bool = False,
+    ) -> None:
+        """It happens now; ``is_brief`` for seconds only, as a rule."""
+        mode = services.config.controller.mode
+        log.info("controller (%s): %s%s", mode, what, f": {'; '.join(reasons)}" if reasons else "")
+        services.metrics.control.count_change(kind, mode)
+        kept = self._brief if is_brief else self._changes
+        kept.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
 
-    def latest_first(self) -> Sequence[dict[str, Any]]:
-        """As plain values."""
-        return [asdict(change) for change in reversed(self._changes)]
+    def latest_first(self, *, is_brief: bool = False) -> Sequence[dict[str, Any]]:
+        """The brief ones or the others, as plain values."""
+        return [asdict(change) for change in reversed(self._brief if is_brief else self._changes)]

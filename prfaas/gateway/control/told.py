@@ -1,23 +1,43 @@
-"""The controller's state in plain values, for people."""
+"""The controller and what it steers, in plain values, for people."""
 
 from typing import Any
 
 import msgspec
 
-from prfaas.planner.controller.model import STAGES, Division
+from prfaas.gateway.control.follow import Follower, threshold_of
+from prfaas.gateway.services import GatewayServices
 from prfaas.planner.controller.view import ControllerState
 
 
+def overview_of(services: GatewayServices, follower: Follower, state: ControllerState | None) -> dict[str, Any]:
+    """Thresholds, roles and conversions as they are, and as they are wanted; ages in seconds. ``state`` is None while
+    there is no controller."""
+    view, config, now_s = services.view, services.config, services.clock.now_s()
+    return {
+        "mode": config.controller.mode,
+        "threshold_tokens": view.policy.threshold_tokens,
+        "configured_threshold_tokens": config.policy.threshold_tokens,
+        "wanted_threshold_tokens": None if follower.advice is None else threshold_of(config, follower.advice),
+        "engines": [
+            {
+                "name": name,
+                "roles": list(view.roles(name)),
+                "configured_roles": list(engine.roles),
+                "is_convertible": engine.convertible,
+            }
+            for name, engine in config.engines.items()
+            if engine.site == config.gateway.site
+        ],
+        "conversions": [
+            {"engine": name, "role": one.role, "for_s": round(now_s - one.began_s, 3)}
+            for name, one in follower.conversions.underway.items()
+        ],
+        "state": None if state is None else told(state),
+    }
+
+
 def told(state: ControllerState) -> dict[str, Any]:
-    """Names of stages beside their figures. Its changes are left out: whoever follows them keeps the history."""
+    """Its changes are left out: whoever follows them keeps the history."""
     plain: dict[str, Any] = msgspec.to_builtins(state)
     del plain["changes"]
-    return {**plain, "now": _division(state.now), "wanted": _division(state.wanted)}
-
-
-def _division(division: Division | None) -> dict[str, Any] | None:
-    if division is None:
-        return None
-    plain: dict[str, Any] = msgspec.to_builtins(division)
-    limits = dict(zip(STAGES, division.limits_requests_s, strict=True))
-    return {**plain, "limits_requests_s": limits, "binding": division.binding}
+    return plain

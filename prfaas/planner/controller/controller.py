@@ -17,7 +17,7 @@ from prfaas.planner.controller.profiles import kinds_of
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.controller.short_term import ShortTerm
 from prfaas.planner.controller.stock import Stock, stock_of
-from prfaas.planner.controller.view import MAX_CHANGES, Change, ControllerState
+from prfaas.planner.controller.view import MAX_CHANGES, Change, ControllerState, division_view
 from prfaas.planner.lengths import EmpiricalLengths
 from prfaas.planner.profile import EngineProfile
 from prfaas.planner.workload import Slo, Workload
@@ -37,6 +37,7 @@ class _Plan:
     outlook: Outlook
     lengths: EmpiricalLengths
     per_token_s: tuple[float, float]
+    factors: tuple[float, float]
     at_s: float
     counts: tuple[int, int, int, int]
     capacity_bytes_s: float
@@ -98,39 +99,43 @@ class TwoScaleController:
         self._now_s = now_s
         self._demand.begin(now_s)
         self._stock = stock_of(fleet, self._capacities(now_s, fleet), self._convertible)
-        reasons = [*self._conversions.watch(now_s, fleet)]
+        told = [*self._conversions.watch(now_s, fleet)]
         estimates = self._demand.estimates(now_s)
         planned = self._replan(now_s, fleet, estimates)
-        threshold, why = self._threshold_now(now_s)
+        threshold, why, is_brief = self._threshold_now(now_s)
+        moved = []
         if threshold != self._threshold:
             because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
-            reasons.append(f"t {said(self._threshold)} -> {said(threshold)}: {because}")
+            moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
-        conversion = self._conversions.next(now_s, self._wish(estimates))
-        if conversion is not None and self._plan is not None:
-            self._advised += 1
-            reasons.append(f"convert {conversion.engine} to {conversion.role}: {self._plan.outlook.reason}")
-        self._changes.extend(Change(now_s, each) for each in reasons)
-        return Advice(self._threshold, () if conversion is None else (conversion,), tuple(reasons))
+        conversions = self._conversions.next(now_s, self._wish(estimates))
+        if conversions and self._plan is not None:
+            self._advised += len(conversions)
+            names = ", ".join(each.engine for each in conversions)
+            told.append(f"convert {names} to {conversions[0].role}: {self._plan.outlook.reason}")
+        reasons = (*told, *moved)
+        is_brief = is_brief and bool(moved) and not told and not planned
+        if not is_brief:
+            self._changes.extend(Change(now_s, each) for each in reasons)
+        return Advice(self._threshold, conversions, reasons, is_brief)
 
     def state(self) -> ControllerState:
         """As of the last step."""
         estimates, plan = self._demand.estimates(self._now_s), self._plan
         outlook = plan.outlook if plan else None
-        pending = self._conversions.pending
         return ControllerState(
             self._threshold,
             self._planned,
             self._short.steps,
             estimates,
             self._pressure,
-            outlook.now if outlook else None,
-            outlook.wanted if outlook else None,
+            division_view(outlook.now, estimates.requests_s) if outlook else None,
+            division_view(outlook.wanted, estimates.requests_s) if outlook else None,
             outlook.reason if outlook else "",
-            outlook.now.utilisation(estimates.requests_s) if outlook else None,
+            plan.factors if plan else (1.0, 1.0),
             len(self._stock.remote),
             self._stock.capacity_bytes_s,
-            pending.conversion if pending else None,
+            tuple(each.conversion for each in self._conversions.pending),
             self._advised,
             self._waits_for or self._conversions.waits_for,
             tuple(self._changes),
@@ -166,26 +171,30 @@ class TwoScaleController:
         if estimates.requests < settings.min_requests:
             self._waits_for = f"{settings.min_requests - estimates.requests} more requests, to know their lengths"
             return None
-        kinds = kinds_of(self._local, self._remote, stock.prefillers or stock.decode, stock.remote, fleet.cache)
+        here, mean_tokens = stock.prefillers or stock.decode, estimates.uncached_tokens or 1.0
+        kinds = kinds_of(self._local, self._remote, here, stock.remote, fleet.cache, mean_tokens)
         lengths = self._demand.lengths(kinds.longest_tokens) if kinds else None
         if kinds is None or lengths is None or not stock.local_engines:
             self._waits_for = "a local engine whose speed is known"
             return None
-        self._waits_for = ""
+        is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
+        missing = settings.min_answers - estimates.answers if kinds.knows_decode else 0
+        self._waits_for = f"{missing} more answers, to know how much is decoded" if missing > 0 else ""
         workload = Workload(lengths, estimates.output_tokens or 1.0)
         model = FleetModel(kinds.local, kinds.remote, workload, self._slo, self._sites)
-        is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
         outlook = look(model, self._counts, self._planned, estimates.requests_s, settings, is_divided=is_divided)
-        return _Plan(outlook, lengths, model.seconds_per_token(), now_s, stock.counts, stock.capacity_bytes_s)
+        return _Plan(
+            outlook, lengths, model.seconds_per_token(), kinds.factors, now_s, stock.counts, stock.capacity_bytes_s
+        )
 
     @property
     def _counts(self) -> Counts:
-        """With the engine in conversion where it is going."""
+        """With engines in conversion where they are going."""
         stock, pending = self._stock, self._conversions.pending
-        to: Role | None = pending.conversion.role if pending and pending.has_begun else None
+        going: list[Role] = [each.conversion.role for each in pending if each.has_begun]
         return Counts(
-            len(stock.prefill) + (to == "prefill"),
-            len(stock.decode) + (to == "decode"),
+            len(stock.prefill) + going.count("prefill"),
+            len(stock.decode) + going.count("decode"),
             len(stock.shared),
             fixed_prefill=len(stock.prefill) - len(stock.convertible("prefill")),
             fixed_decode=len(stock.decode) - len(stock.convertible("decode")),
@@ -197,22 +206,22 @@ class TwoScaleController:
         share = self._settings.link_share
         return tuple((len(each.engines), each.capacity_bytes_s * share) for each in self._stock.sources)
 
-    def _threshold_now(self, now_s: float) -> tuple[int | None, str]:
-        """t by both time scales, and why it differs from what it was if not for a plan."""
+    def _threshold_now(self, now_s: float) -> tuple[int | None, str, bool]:
+        """t by both time scales, why it differs from what it was if not for a plan, and whether only for queues."""
         if not self._stock.sources:
             self._is_lost, self._back_since_s = True, None
             self._short.reset()
             self._pressure = None
-            return None, "no remote site can be reached"
+            return None, "no remote site can be reached", False
         if self._is_lost:
             self._back_since_s = now_s if self._back_since_s is None else self._back_since_s
             if now_s - self._back_since_s < self._settings.return_s:
-                return None, ""
+                return None, "", False
             self._is_lost = False
         shift = self._short.step(now_s, *self._press())
         if self._planned is None:
-            return None, ""
-        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons)
+            return None, "", False
+        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons), self._threshold is not None
 
     def _press(self) -> tuple[Pressure, float]:
         """What presses on both sides, and a local prefill's mean seconds. While no speed is known only links count."""
@@ -240,7 +249,8 @@ class TwoScaleController:
         return Wish(
             "prefill" if more > 0 else "decode",
             self._stock.convertible("decode" if more > 0 else "prefill"),
+            outlook.at_once,
             served - min(outlook.draining.requests_s, served),
             min(outlook.wanted.requests_s, needed) - served,
-            abs(more),
+            -(-abs(more) // outlook.at_once),
         )

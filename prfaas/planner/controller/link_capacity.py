@@ -5,15 +5,16 @@
     not saturated  nothing shows how much more it would carry. The last known capacity is kept for HOLD_S, then it
                    doubles every DOUBLING_S up to the bandwidth: whoever uses it finds out whether that was too much
 
-A link that falls is noticed by its queue within seconds; one that comes back from 8 to 100 Gbit/s within two minutes.
+A link that falls is noticed by its queue within seconds. One that comes back shows it by the first cache that crosses
+faster, because several engines make more at times than a narrow link carries; else it is found out within minutes.
 """
 
 from prfaas.routing.snapshot import LinkState
 
 WAIT_S = 2.0
 CONGESTED_WAIT_S = 0.5
-HOLD_S = 30.0
-DOUBLING_S = 20.0
+HOLD_S = 120.0
+DOUBLING_S = 60.0
 MAX_DOUBLINGS = 60.0
 """In one step, however long ago the last one was: further than any two bandwidths are apart."""
 SMOOTHING_S = 3.0

@@ -23,7 +23,8 @@ class Outlook:
     Attributes:
         now: the present division with the t chosen for it.
         wanted: the one to head for, with its own t; that of ``now`` when nothing else is worth a conversion.
-        draining: the present one while an engine drains on the way there.
+        draining: the present one while engines drain on the way there.
+        at_once: so many together.
         reason: why it is wanted, empty when it is the present one.
         threshold_reason: why t changed, empty when it did not.
     """
@@ -31,6 +32,7 @@ class Outlook:
     now: Division
     wanted: Division
     draining: Division
+    at_once: int = 1
     reason: str = ""
     threshold_reason: str = ""
 
@@ -55,8 +57,8 @@ def look(
     if not is_divided:
         return Outlook(now, now, now, threshold_reason=reason)
     wanted, why = _division(cuts, counts, now, demand_requests_s, settings)
-    less = _without_one(counts, wanted.prefill_engines - counts.prefill)
-    return Outlook(now, wanted, model.cut([now.threshold_tokens]).division(less), why, reason)
+    at_once, draining = _draining(model.cut([now.threshold_tokens]), counts, wanted, demand_requests_s)
+    return Outlook(now, wanted, draining, at_once, why, reason)
 
 
 def allowed_thresholds(model: FleetModel, settings: ControllerSettings) -> list[int | None]:
@@ -109,11 +111,24 @@ def _division(
     )
 
 
-def _without_one(counts: Counts, more_prefill: int) -> Counts:
-    """Without the engine that drains so that more prefill, or fewer."""
+def _draining(cuts: Cuts, counts: Counts, wanted: Division, demand_requests_s: float) -> tuple[int, Division]:
+    """How many engines may drain together, and the present division meanwhile: one, or as many as the others of their
+    role can do without."""
+    more = wanted.prefill_engines - counts.prefill
+    at_once, less = 1, _without(cuts, counts, more, 1)
+    for several in range(2, abs(more) + 1):
+        fewer = _without(cuts, counts, more, several)
+        if fewer.limit("local decode" if more > 0 else "local prefill") < demand_requests_s:
+            break
+        at_once, less = several, fewer
+    return at_once, less
+
+
+def _without(cuts: Cuts, counts: Counts, more_prefill: int, engines: int) -> Division:
+    """The division without those that drain so that more prefill, or fewer."""
     if more_prefill > 0:
-        return replace(counts, decode=counts.decode - 1)
-    return replace(counts, prefill=counts.prefill - 1) if more_prefill < 0 else counts
+        return cuts.division(replace(counts, decode=counts.decode - engines))
+    return cuts.division(replace(counts, prefill=counts.prefill - engines) if more_prefill else counts)
 
 
 def said(threshold_tokens: int | None) -> str:

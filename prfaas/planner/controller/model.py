@@ -16,6 +16,7 @@ The grid of ``prfaas.planner`` gives the quantities by threshold; three things a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from prfaas.planner.hardware import SLOWEST_LINK_BYTES_S, Hardware
 from prfaas.planner.profile import EngineProfile
 from prfaas.planner.workload import Slo, Workload
 
-STAGES = ("remote prefill", "link", "local prefill", "local decode", "local engines")
+Stage = Literal["remote prefill", "link", "local prefill", "local decode", "local engines"]
+STAGES: tuple[Stage, ...] = ("remote prefill", "link", "local prefill", "local decode", "local engines")
 """The last one is prefill and decode together; it binds only where engines do both."""
 
 
@@ -67,13 +69,13 @@ class Division:
     remote_share: float
 
     @property
-    def binding(self) -> str:
+    def binding(self) -> Stage:
         """The stage that is the narrowest."""
         return STAGES[int(np.argmin(self.limits_requests_s))]
 
-    def utilisation(self, demand_requests_s: float) -> float:
-        """Of the narrowest stage; above 1 when the demand is not served."""
-        return demand_requests_s / self.requests_s if self.requests_s > 0 else float("inf") * bool(demand_requests_s)
+    def limit(self, stage: Stage) -> float:
+        """Requests/s that one stage allows."""
+        return self.limits_requests_s[STAGES.index(stage)]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class ControllerSettings:
         min_threshold_tokens: t is never below.
         max_threshold_tokens: nor above, None for no bound; whether anything goes remote at all is not bounded.
         link_share: of what a link carries is planned with.
+        link_smoothing_s: half-life of the mean of the links' utilisation: several transfers, for each fills a link.
         link_high: from this utilisation on t rises, a step every ``step_s``.
         link_low: below this one it falls back, a step every ``relax_s``.
         step: by which t is multiplied, above 1.
@@ -52,18 +53,19 @@ class ControllerSettings:
     threshold_margin: float = 0.03
     min_threshold_tokens: int = 0
     max_threshold_tokens: int | None = None
-    link_share: float = 0.85
-    link_high: float = 0.9
-    link_low: float = 0.75
+    link_share: float = 0.9
+    link_smoothing_s: float = 20.0
+    link_high: float = 0.95
+    link_low: float = 0.8
     step: float = 1.25
-    step_s: float = 2.0
-    relax_s: float = 15.0
-    queue_scale: float = 2.0
+    step_s: float = 10.0
+    relax_s: float = 20.0
+    queue_scale: float = 0.75
     max_steps: int = 8
     return_s: float = 10.0
     target_utilisation: float = 0.8
     conversion_margin: float = 0.05
-    confirm_s: float = 30.0
+    confirm_s: float = 10.0
     dwell_s: float = 60.0
     reversal_s: float = 600.0
     conversion_s: float = 30.0
@@ -98,7 +100,7 @@ class ControllerSettings:
 
 _POSITIVE = (
     *("recent_half_life_s", "half_life_s", "plan_interval_s", "step_s", "relax_s", "queue_scale"),
-    *("conversion_s", "horizon_s", "follow_s"),
+    *("conversion_s", "horizon_s", "follow_s", "link_smoothing_s"),
 )
 _NOT_NEGATIVE = (
     *("min_requests", "min_answers", "threshold_margin", "min_threshold_tokens", "max_steps", "return_s"),

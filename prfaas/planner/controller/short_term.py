@@ -2,10 +2,10 @@
 
 Two parts, added up; a step up multiplies t by ``step``, so that fewer requests go remote:
 
-    link    utilisation >= link_high: a step up every step_s, unless caches wait to cross: then the link is busy with
-            what was sent before, and the other part answers. < link_low: a step back every relax_s. In between it
-            stays. Never below 0: an idle link is no reason to use it more than planned. When the plan itself raises t,
-            the steps that this makes up for are taken back
+    link    utilisation >= link_high: a step up every step_s; unless local prefills wait longer already, or so much
+            waits to cross that the link is busy with what was sent before: then the other part answers. < link_low: a
+            step back every relax_s. In between it stays. Never below 0: an idle link is no reason to use it more than
+            planned. When the plan itself raises t, the steps that this makes up for are taken back
     queues  (wait of a remote prefill - wait of a local one) / (queue_scale mean prefills), as whole steps; it changes
             only when the quotient is more than one step off. Up or down: a local burst goes remote while the link has
             room
@@ -17,6 +17,7 @@ it is in proportion and vanishes with them.
 import math
 from dataclasses import dataclass
 
+from prfaas.planner.controller.decayed import DecayedMean
 from prfaas.planner.controller.pressure import Pressure
 from prfaas.planner.controller.settings import ControllerSettings
 
@@ -35,7 +36,8 @@ class ShortTerm:
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
         self._link = self._queues = 0
-        self._moved_s = float("-inf")
+        self._link_moved_s = float("-inf")
+        self._used = DecayedMean(settings.link_smoothing_s)
 
     @property
     def steps(self) -> int:
@@ -58,14 +60,16 @@ class ShortTerm:
         return Shift(self.steps, reasons if self.steps != before else ())
 
     def _step_link(self, now_s: float, pressure: Pressure) -> tuple[str, ...]:
-        settings, used = self._settings, pressure.link_utilisation
-        since_s = now_s - self._moved_s
-        if used >= settings.link_high and pressure.link_s <= settings.step_s:
+        settings = self._settings
+        self._used.add(now_s, pressure.link_utilisation)
+        used = self._used.mean() or 0.0
+        since_s = now_s - self._link_moved_s
+        if used >= settings.link_high and pressure.link_s <= settings.step_s and pressure.local_s <= pressure.away_s:
             if self._link < settings.max_steps and since_s >= settings.step_s:
-                self._link, self._moved_s = self._link + 1, now_s
+                self._link, self._link_moved_s = self._link + 1, now_s
                 return (f"the links are used to {used:.0%}, at least {settings.link_high:.0%}",)
         elif used < settings.link_low and self._link and since_s >= settings.relax_s:
-            self._link, self._moved_s = self._link - 1, now_s
+            self._link, self._link_moved_s = self._link - 1, now_s
             return (f"the links are used to {used:.0%}, less than {settings.link_low:.0%}",)
         return ()
 
@@ -73,8 +77,6 @@ class ShortTerm:
         most = self._settings.max_steps
         scale_s = self._settings.queue_scale * mean_prefill_s
         wanted = (pressure.away_s - pressure.local_s) / scale_s if scale_s > 0 else 0.0
-        if pressure.link_utilisation >= self._settings.link_low:
-            wanted = max(wanted, 0.0)  # a busy link takes no burst
         if abs(wanted - self._queues) <= 1:
             return ()
         self._queues = max(-most, min(int(wanted), most))

@@ -21,7 +21,6 @@ from prfaas.planner.controller.view import ControllerState
 from prfaas.routing.snapshot import FleetSnapshot
 from tests.gateway.fakes import FakeReports, WordTokenizer
 
-
 STATE = TwoScaleController(None).state()
 """Of one that has seen nothing."""
 
@@ -30,7 +29,7 @@ STATE = TwoScaleController(None).state()
 class FakeController:
     """Says ``advice``, or the next of ``script`` while there is one; an error in it is raised."""
 
-    advice: Advice = Advice(5)
+    advice: Advice = field(default_factory=lambda: Advice(5))
     script: deque[Advice | Exception] = field(default_factory=deque)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]  # has no types
 import pytest
 
 from prfaas.planner.controller.advice import Advice, Conversion
@@ -151,7 +152,8 @@ async def test_operators_see_roles_and_conversions_and_have_the_last_word() -> N
 
         async def told() -> dict[str, Any]:
             async with running.client.get(f"{running.url}/prfaas/engines") as answer:
-                return {each["name"]: each for each in (await answer.json())["engines"]}["edge-1"]
+                engine: dict[str, Any] = (await answer.json())["engines"][1]
+                return engine
 
         async def say(word: str) -> None:
             async with running.client.post(f"{running.url}/prfaas/engines/edge-1/{word}") as answer:
@@ -202,10 +204,14 @@ async def test_the_plan_is_for_operators_where_there_are_tenants() -> None:
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow", "on"])
-async def test_plan_is_described(mode: str) -> None:
-    """Its fields are those that ``/openapi.json`` names, in every mode."""
-    async with steered(mode, FakeController(Advice(5))) as running:
+async def test_the_plan_is_as_described(mode: str) -> None:
+    """It keeps to the schema in ``/openapi.json``, in every mode."""
+    controller = FakeController(Advice(9, (TO_PREFILL,), ("prefill binds",)))
+    async with steered(mode, controller) as running:
+        if mode != "off":
+            await looks(running, controller)
         async with running.client.get(f"{running.url}/openapi.json") as answer:
-            schema = (await answer.json())["paths"]["/prfaas/plan"]["get"]
-        assert schema["responses"]["200"]
-        assert (await plan(running))["mode"] == mode
+            described = (await answer.json())["paths"]["/prfaas/plan"]["get"]["responses"]["200"]
+        told = await plan(running)
+        jsonschema.validate(told, described["content"]["application/json"]["schema"])
+        assert (told["mode"], bool(told["changes"])) == (mode, mode != "off")

@@ -54,6 +54,44 @@ def test_shadow_says_everything_once_and_changes_nothing(caplog: pytest.LogCaptu
     assert at.changes() == [*would, would[1]]
 
 
+def test_shadow_follows_its_own_wishes_in_what_it_says() -> None:
+    """Back to the file's threshold is a change of mind, and told as such."""
+    at = controlled(split_tree("shadow"))
+    for threshold in (5, 9, 9, None, 5):
+        at.look(Advice(threshold, reasons=WHY))
+    assert [what for _, what in at.changes() if "threshold" in what] == [
+        "would set the threshold from 5 to 9 tokens",
+        "would set the threshold from 9 to 100 tokens",
+        "would set the threshold from 100 to 5 tokens",
+    ]
+
+
+def test_brief_moves_hide_nothing() -> None:
+    """A threshold that goes up and down with queues is logged and counted each time, and kept apart."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    for number in range(50):
+        at.look(Advice(10 + number % 2, reasons=("a queue",), is_brief=True))
+    told = at.loop.overview()
+    assert [each["what"] for each in told["changes"]] == ["threshold from 5 to 9 tokens"]
+    assert len(told["brief_changes"]) == 20
+    assert told["brief_changes"][0]["what"] == "threshold from 10 to 11 tokens"
+    assert at.value("changes_total", kind="threshold", mode="on") == 51
+
+
+def test_nothing_is_looked_at_before_every_engine_was_heard_of() -> None:
+    """At the start of a gateway all engines look lost; one that is added later holds nothing up."""
+    at = controlled()
+    at.services.fleet.keep(at.services.config.engines, changed={"cloud-0"})
+    at.look()
+    assert at.controller.fleets == []
+    at.services.fleet.note("cloud-0", "gone")
+    at.look()
+    at.services.fleet.keep(at.services.config.engines, changed={"edge-0"})
+    at.look()
+    assert len(at.controller.fleets) == 2
+
+
 def test_off_asks_nobody() -> None:
     """No controller is made, and what was noted is not kept."""
     at = controlled(split_tree("off"))
@@ -160,6 +198,20 @@ def test_switched_off_the_file_holds_again(mode: str) -> None:
     assert ("given_up", f"edge-2 is not converted to decode: the controller is {mode} now") in at.changes()
 
 
+def test_switched_on_it_does_what_it_said() -> None:
+    """The controller has learnt in shadow and goes on; back in shadow it says what it would do from there on."""
+    at = controlled(split_tree("shadow"))
+    at.look(Advice(9, reasons=WHY))
+    for mode in ("on", "shadow"):
+        at.tree["controller"]["mode"] = mode
+        at.live.reload()
+        at.look(Advice(9, reasons=WHY))
+    told = [what for kind, what in at.changes() if kind == "threshold"]
+    would = "would set the threshold from 5 to 9 tokens"
+    assert told == [would, "threshold from 5 to 9 tokens", would]
+    assert len(at.made) == 1
+
+
 def test_another_setting_makes_another_controller() -> None:
     """What it was made of has changed, so it learns anew."""
     at = controlled()
@@ -167,4 +219,4 @@ def test_another_setting_makes_another_controller() -> None:
     at.tree["controller"]["dwell_s"] = 7
     at.live.reload()
     at.look()
-    assert [config.controller.dwell_s for config in at.made][-2:] == [120, 7]
+    assert [config.controller.dwell_s for config in at.made][-2:] == [60, 7]

@@ -128,11 +128,12 @@ def run(
     draw: Callable[[np.random.Generator, int], Sequence[int]] | None = None,
     events: dict[int, Callable[[FluidFleet], None]] | None = None,
     seed: int = 0,
+    begin_s: int = 0,
 ) -> list[Seen]:
     """Constant demand, Poisson arrivals; one prompt in four has 10,000 tokens and the others 1,000, unless drawn."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed + begin_s)
     seen = []
-    for second in range(seconds):
+    for second in range(begin_s, begin_s + seconds):
         if events and second in events:
             events[second](fleet)
         count = int(random.poisson(requests_s))

@@ -1,0 +1,109 @@
+"""The snapshots that the router decides on, made the way the gateway makes them: what has not changed is used again."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from prfaas.planner.simulator.engine import Engine
+from prfaas.planner.simulator.link import FULL_SHARE, Link
+from prfaas.routing.figures import CacheSize, PrefillRate
+from prfaas.routing.scarcity import Scarcity
+from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
+
+
+class FleetView:
+    """Belongs to one simulation. Engines whose numbers are in ``changed`` are looked at anew."""
+
+    def __init__(self, site: str, cache: CacheSize, scarcity: Scarcity) -> None:
+        self._site, self._cache, self._scarcity = site, cache, scarcity
+        self._engines: Sequence[Engine] = ()
+        self._links: Sequence[Link] = ()
+        self._rates: list[PrefillRate] = []
+        self._states: list[EngineState] = []
+        self._idle: dict[tuple[int, int, bool], EngineState] = {}
+        self._shown: tuple[EngineState, ...] = ()
+        self.link_states: tuple[LinkState, ...] = ()
+        self._before: list[tuple[float, float, float]] = []
+        self._turns = 0
+        self.changed: set[int] = set()
+
+    def show(self, engines: Sequence[Engine], links: Sequence[Link]) -> None:
+        """What there is to look at, before the first snapshot."""
+        self._engines = engines
+        self._links = [link for link in links if link.spec.bandwidth_bytes_s > 0]  # one that carries nothing is none
+        self._rates = [engine.spec.profile.prefill_rate() for engine in engines]
+        self._states = [_state(engine, rate) for engine, rate in zip(engines, self._rates, strict=True)]
+        self._shown = tuple(self._states)
+        self.link_states = tuple(
+            LinkState(link.spec.source, self._site, link.spec.bandwidth_bytes_s, rtt_s=link.spec.rtt_s)
+            for link in self._links
+        )
+        self._before = [(0.0, 0.0, 0.0) for _ in self._links]
+
+    def snapshot(self) -> FleetSnapshot:
+        """The fleet now; each call is another turn."""
+        if self.changed:
+            for at in self.changed:
+                self._states[at] = self._state(at)
+            self.changed.clear()
+            self._shown = tuple(self._states)
+        self._turns += 1
+        return FleetSnapshot(self._site, self._shown, self.link_states, self._turns, self._cache)
+
+    def _state(self, at: int) -> EngineState:
+        """Of an engine without a queue of prompts, the same value again for as many requests: such as decode."""
+        engine = self._engines[at]
+        if engine.waiting_tokens or engine.is_draining or not engine.is_healthy:
+            return _state(engine, self._rates[at])
+        key = (at, engine.inflight, engine.can_prefill)
+        known = self._idle.get(key)
+        if known is None:
+            known = self._idle[key] = _state(engine, self._rates[at])
+        return known
+
+    def look_at_links(self, passed_s: float) -> None:
+        """Take in what the links did in the last ``passed_s`` seconds."""
+        looks = [self._look(at, link, passed_s) for at, link in enumerate(self._links)]
+        self.link_states = tuple(looks)
+
+    def look_at_breakers(self) -> None:
+        """Only whether they are broken."""
+        pairs = zip(self.link_states, self._links, strict=True)
+        self.link_states = tuple(dataclasses.replace(state, is_broken=link.is_broken) for state, link in pairs)
+
+    def _look(self, at: int, link: Link, passed_s: float) -> LinkState:
+        queued_bytes = link.queued_bytes
+        delivered, active_s, full_s = (
+            now - before
+            for now, before in zip((link.delivered_bytes, link.active_s, link.full_s), self._before[at], strict=True)
+        )
+        self._before[at] = (link.delivered_bytes, link.active_s, link.full_s)
+        old = self.link_states[at]
+        utilisation = min(1.0, delivered / passed_s / old.bandwidth_bytes_s)
+        is_congested = full_s >= FULL_SHARE * passed_s
+        return dataclasses.replace(
+            old,
+            goodput_bytes_s=link.capacity_bytes_s if active_s and link.capacity_bytes_s else old.goodput_bytes_s,
+            queued_bytes=queued_bytes,
+            utilisation=utilisation,
+            is_congested=is_congested,
+            is_scarce=self._scarcity.step(old.is_scarce, utilisation, is_congested),
+            is_broken=link.is_broken,
+        )
+
+
+def _state(engine: Engine, rate: PrefillRate) -> EngineState:
+    capacity = engine.spec.capacity
+    return EngineState(
+        engine.name,
+        engine.site,
+        engine.can_prefill,
+        engine.can_decode,
+        engine.is_healthy,
+        engine.inflight,
+        engine.is_draining,
+        False,
+        engine.waiting_tokens,
+        capacity,
+        rate,
+        None if capacity is None else min(1.0, engine.inflight / capacity),
+    )

@@ -1,0 +1,73 @@
+"""One request on its way through the simulated fleet."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prfaas.routing.placement import Placement
+
+if TYPE_CHECKING:
+    from prfaas.planner.simulator.engine import Engine
+    from prfaas.planner.simulator.link import Transfer
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A request before anything is decided.
+
+    Attributes:
+        at_s: when it comes; arrivals are in this order.
+        prompt_tokens: length of its prompt, cached or not.
+        output_tokens: how many it will be answered with, 1 or more.
+        block_ids: of its prompt's blocks, as in a trace; empty when nothing is ever cached of it.
+    """
+
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+    block_ids: Sequence[int] = ()
+
+
+class Request:
+    """What an arrival becomes. Its engines and its link write the parts that they need.
+
+    Attributes:
+        placement: what the router said.
+        prefill, decode: the engines of the present try; the same one when it does both.
+        held_tokens: of the prompt, cached at ``decode`` when the try began.
+        uncached_tokens: what ``prefill`` computes.
+        work_s: seconds of that prefill on an engine that does nothing else.
+        transfer: its cache on a link, None when none crosses.
+        tries: so many have begun; an event of an earlier one is stale.
+        target: where the decode engine's token clock has to be for its last token.
+        first_token_s: when the first token came, below 0 before that.
+    """
+
+    __slots__ = (
+        "arrival",
+        "decode",
+        "first_token_s",
+        "held_tokens",
+        "placement",
+        "prefill",
+        "target",
+        "transfer",
+        "tries",
+        "uncached_tokens",
+        "work_s",
+    )
+
+    def __init__(self, arrival: Arrival, placement: Placement) -> None:
+        self.arrival = arrival
+        self.placement = placement
+        self.prefill: Engine
+        self.decode: Engine
+        self.held_tokens = self.uncached_tokens = self.tries = 0
+        self.work_s = self.target = 0.0
+        self.transfer: Transfer | None = None
+        self.first_token_s = -1.0
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Another engine prefills than decodes."""
+        return self.prefill is not self.decode
