@@ -15,7 +15,7 @@ from prfaas.fleet.breaker import State
 from prfaas.fleet.prefix_index import KNOWLEDGE
 from prfaas.gateway.admission import Admission, Inflight, inflight_limit
 from prfaas.gateway.api_request import PATHS, Endpoint
-from prfaas.gateway.background import watch_fleet
+from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
 from prfaas.gateway.control.route import add_plan_route
@@ -87,8 +87,12 @@ def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight:
         operator.step()  # before the first request: what was drained stays drained
         services = live.now
         async with services.upstream:
-            work = (watch_fleet(live), operator.run(), control.run(), services.pace.run())
-            working = [asyncio.create_task(each) for each in work]
+            working = [
+                begin(watch_fleet(live), "watching the fleet"),
+                begin(operator.run(), "following operators"),
+                begin(control.run(), "asking the controller"),
+                begin(services.pace.run(), "measuring load"),
+            ]
             try:
                 yield
             finally:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from prfaas.config import Config
+from prfaas.config import Config, tls_settings
 from prfaas.errors import ConfigError
 from prfaas.gateway.access.visit import Access
 from prfaas.gateway.changes import Changes, changes_between
@@ -20,7 +20,7 @@ class ConfigSource:
 
     Attributes:
         load: reads and checks it entirely; raises ConfigError.
-        reports: makes a client to the movers of a configuration, whose certificates bear the names of its sites.
+        reports: makes a client to the movers of a configuration; of that it needs the certificates alone.
         env: the environment, where keys of tenants may be.
     """
 
@@ -60,7 +60,8 @@ class Live:
             raise ConfigError("this gateway was started without a file that it could read again")
         config = self._source.load()
         changes = changes_between(self._now.config, config)
-        reports = self._now.reports if config == self._now.config else self._source.reports(config)
+        is_dialed_alike = _certificates(config) == _certificates(self._now.config)
+        reports = self._now.reports if is_dialed_alike else self._source.reports(config)
         access = self._now.access.following(config, self._source.env)
         if access is not self._now.access and "tenants" not in changes.other:
             changes = replace(changes, other=(*changes.other, "tenants"))  # the same files hold other keys
@@ -97,6 +98,11 @@ class Live:
         )
         swapped, self._swapped = self._swapped, asyncio.Event()
         swapped.set()
+
+
+def _certificates(config: Config) -> object:
+    """All that a client to the movers is made of."""
+    return tls_settings(config, config.gateway.site)
 
 
 def _forget(services: GatewayServices, removed: Collection[str], moved: Collection[str]) -> None:

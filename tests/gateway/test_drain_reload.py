@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from prfaas.config import Config
+from prfaas.config import Config, parse_config
 from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
 from prfaas.gateway.fleet_view import FleetView
+from prfaas.gateway.live import ConfigSource, Live
 from prfaas.gateway.operator_client import ask, url_of
 from prfaas.gateway.operator_key import read_key
 from prfaas.gateway.operator_state import OperatorState, OperatorStore
 from prfaas.prefix import PrefixUpdate
 from prfaas.types import LinkStatistics
-from tests.gateway.fakes import config_for, eventually
+from tests.gateway.fakes import FakeReports, config_for, eventually
 from tests.gateway.stub_engine import (
     EVENTS,
     answer_at_once,
@@ -335,6 +336,30 @@ async def test_reload_keeps_the_feeds_of_engines_that_stay() -> None:
         await eventually(lambda: new in reports.feeds_begun)
         assert index.state("edge-0").is_exact
         assert reports.feeds_begun.count(elsewhere) == 1
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_reload_keeps_the_client_to_the_movers(with_tls: bool) -> None:
+    """A new one is made where certificates or the addresses that they are for change, not with every engine."""
+    made: list[FakeReports] = []
+
+    def make(_: Config) -> FakeReports:
+        made.append(FakeReports())
+        return made[-1]
+
+    def edit(tree: dict[str, Any]) -> None:
+        for site in tree["sites"] if with_tls else ():
+            tree["sites"][site] = {"tls": {"ca": "ca.crt", "cert": f"{site}.crt", "key": f"{site}.key"}}
+
+    async with wide(without=("edge-1",), edit=edit) as running:
+        live = Live(running.services, ConfigSource(lambda: parse_config(running.tree), make))
+        running.tree["policy"]["threshold_tokens"] = 20
+        live.reload()
+        assert (live.now.config.policy.threshold_tokens, made) == (20, [])
+        add_engine(running, "edge-1")
+        live.reload()
+        assert len(made) == with_tls
+        assert live.now.reports is (made[0] if with_tls else running.reports)
 
 
 async def test_hang_up_reads_the_file_again(caplog: pytest.LogCaptureFixture) -> None:

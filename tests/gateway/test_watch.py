@@ -15,7 +15,7 @@ from prfaas.gateway.link_watch import LinkWatch
 from prfaas.gateway.upstream import EngineLate, Upstream
 from prfaas.gateway.watch import EngineWatch
 from prfaas.types import LinkStatistics
-from tests.gateway.fakes import EDGE_KV, stand
+from tests.gateway.fakes import EDGE_KV, eventually, stand
 from tests.gateway.stub_engine import StubEngine, hold
 
 PROMPT = np.arange(2 * GUESS_TOKENS + 1, dtype=np.uint32)
@@ -114,6 +114,23 @@ async def test_requests_that_take_all_connections_make_no_engine_ill(monkeypatch
             leaving.set()
         for each in asked:
             each.result().close()
+
+
+async def test_watch_that_ends_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug that ends some of the gateway's own work is logged when it happens; a gateway that stops tells nothing."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with stand():
+        pass
+    assert "has ended" not in caplog.text
+    monkeypatch.setattr("prfaas.gateway.pace.Pace.look", fail)
+    async with stand() as running:
+        monkeypatch.setattr(running.services.view.links, "step", fail)
+        await eventually(lambda: "asking for links has ended" in caplog.text)
+        assert "measuring load has ended" in caplog.text
+    assert "RuntimeError: a bug" in caplog.text
 
 
 async def test_bug_in_asking_for_links_ends_nothing(

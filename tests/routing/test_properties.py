@@ -15,6 +15,7 @@ from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState, Reque
 
 SITES = ("edge", "cloud", "moon")
 NAMES = tuple(f"engine-{number}" for number in range(7))
+ADAPTERS = ("french", "legal")
 SCARCITY = Scarcity()
 
 rates = st.none() | st.builds(PrefillRate, st.sampled_from([0.0, 0.4]), st.sampled_from([1e-5, 1e-3]), st.just(1e-9))
@@ -32,6 +33,7 @@ states = st.builds(
     capacity=st.none() | st.integers(1, 4),
     prefill=rates,
     decode_load=st.none() | st.floats(0, 1),
+    adapters=st.none() | st.sets(st.sampled_from(ADAPTERS)).map(frozenset) | st.just(frozenset(ADAPTERS)),
 )
 links = st.builds(
     LinkState,
@@ -69,6 +71,7 @@ features = st.builds(
     max_tokens=st.none() | st.integers(0, 2000),
     tenant_sites=st.none() | st.sets(st.sampled_from(SITES)).map(frozenset),
     first_token_slo_s=st.none() | st.floats(0.01, 5),
+    adapter=st.sampled_from([None, None, *ADAPTERS]),
 )
 policies = st.builds(
     Policy,
@@ -80,6 +83,11 @@ policies = st.builds(
     hand_over_min_tokens=st.sampled_from([0, 128]),
     brown_out=st.builds(BrownOut, st.none() | st.floats(0.1, 1), st.none() | st.just(200)),
 )
+
+
+def may_compute(engine: EngineState, features: RequestFeatures) -> bool:
+    """An engine without the request's adapter would answer for another model, or not at all."""
+    return features.adapter is None or engine.adapters is None or features.adapter in engine.adapters
 
 
 def ways(placement: Placement) -> Iterable[Candidate]:
@@ -123,7 +131,8 @@ def test_remote_computes_more_than_the_threshold_or_moves_a_cache(
 def test_only_engines_and_links_that_may_be_used(
     features: RequestFeatures, fleet: FleetSnapshot, policy: Policy
 ) -> None:
-    """Neither the choice nor an alternative is an engine that drains or is broken, a forbidden site or a bad link."""
+    """Neither the choice nor an alternative is an engine that drains or is broken, a forbidden site or a bad link,
+    or lacks the request's adapter."""
     decision = place(features, fleet, policy)
     if isinstance(decision, Refusal):
         assert decision.reason
@@ -134,6 +143,7 @@ def test_only_engines_and_links_that_may_be_used(
     for way in ways(decision):
         used = [engines[name] for name in (way.decode, way.prefill) if name is not None]
         assert not any(engine.is_draining or engine.is_broken for engine in used)
+        assert all(may_compute(engine, features) for engine in used)
         assert (used[0].site, used[0].can_decode) == ("edge", True)
         if way.prefill is None:
             continue
