@@ -24,11 +24,13 @@ class Advice:
         threshold_tokens: t from now on; None keeps everything local.
         conversions: to begin now, at most one an engine; one that has been begun is not said again.
         reasons: what changed since the last advice and why, empty when nothing did.
+        is_brief: all that changed is that the short term moved t, for seconds as a rule: a log may leave it out.
     """
 
     threshold_tokens: int | None
     conversions: tuple[Conversion, ...] = ()
     reasons: tuple[str, ...] = ()
+    is_brief: bool = False
 
 
 class Controller(Protocol):

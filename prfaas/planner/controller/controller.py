@@ -99,21 +99,25 @@ class TwoScaleController:
         self._now_s = now_s
         self._demand.begin(now_s)
         self._stock = stock_of(fleet, self._capacities(now_s, fleet), self._convertible)
-        reasons = [*self._conversions.watch(now_s, fleet)]
+        told = [*self._conversions.watch(now_s, fleet)]
         estimates = self._demand.estimates(now_s)
         planned = self._replan(now_s, fleet, estimates)
-        threshold, why = self._threshold_now(now_s)
+        threshold, why, is_brief = self._threshold_now(now_s)
+        moved = []
         if threshold != self._threshold:
             because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
-            reasons.append(f"t {said(self._threshold)} -> {said(threshold)}: {because}")
+            moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
         conversions = self._conversions.next(now_s, self._wish(estimates))
         if conversions and self._plan is not None:
             self._advised += len(conversions)
             names = ", ".join(each.engine for each in conversions)
-            reasons.append(f"convert {names} to {conversions[0].role}: {self._plan.outlook.reason}")
-        self._changes.extend(Change(now_s, each) for each in reasons)
-        return Advice(self._threshold, conversions, tuple(reasons))
+            told.append(f"convert {names} to {conversions[0].role}: {self._plan.outlook.reason}")
+        reasons = (*told, *moved)
+        is_brief = is_brief and bool(moved) and not told and not planned
+        if not is_brief:
+            self._changes.extend(Change(now_s, each) for each in reasons)
+        return Advice(self._threshold, conversions, reasons, is_brief)
 
     def state(self) -> ControllerState:
         """As of the last step."""
@@ -202,22 +206,22 @@ class TwoScaleController:
         share = self._settings.link_share
         return tuple((len(each.engines), each.capacity_bytes_s * share) for each in self._stock.sources)
 
-    def _threshold_now(self, now_s: float) -> tuple[int | None, str]:
-        """t by both time scales, and why it differs from what it was if not for a plan."""
+    def _threshold_now(self, now_s: float) -> tuple[int | None, str, bool]:
+        """t by both time scales, why it differs from what it was if not for a plan, and whether only for queues."""
         if not self._stock.sources:
             self._is_lost, self._back_since_s = True, None
             self._short.reset()
             self._pressure = None
-            return None, "no remote site can be reached"
+            return None, "no remote site can be reached", False
         if self._is_lost:
             self._back_since_s = now_s if self._back_since_s is None else self._back_since_s
             if now_s - self._back_since_s < self._settings.return_s:
-                return None, ""
+                return None, "", False
             self._is_lost = False
         shift = self._short.step(now_s, *self._press())
         if self._planned is None:
-            return None, ""
-        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons)
+            return None, "", False
+        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons), self._threshold is not None
 
     def _press(self) -> tuple[Pressure, float]:
         """What presses on both sides, and a local prefill's mean seconds. While no speed is known only links count."""

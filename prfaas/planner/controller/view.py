@@ -106,7 +106,7 @@ class ControllerState:
         pending: the conversions on their way.
         conversions: that were advised in all.
         waits_for: what the next plan or conversion waits for, in words; empty when nothing is wanted.
-        changes: the last ones, oldest first.
+        changes: the last ones, oldest first, without those that are brief (``Advice.is_brief``).
     """
 
     threshold_tokens: int | None
