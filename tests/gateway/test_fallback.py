@@ -239,7 +239,7 @@ def half_open(running: Wide) -> tuple[Callable[[], bool], Callable[[], bool]]:
 
 
 async def test_declined_trial_makes_room_for_another() -> None:
-    """A trial that the decode engine did without has told nothing: the next request may try, while the answer goes on."""
+    """A trial that the decode engine did without has told nothing: the next may come while the answer goes on."""
     async with wide(without=("edge-1", "moon-0")) as running:
         engine_admits, link_admits = half_open(running)
         going_on, has_declined = asyncio.Event(), asyncio.Event()

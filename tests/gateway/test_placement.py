@@ -85,7 +85,7 @@ async def test_tokens_wait_until_the_first_output(running: Stand) -> None:
 
 
 async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> None:
-    """A prompt is prefilled when its prefill elsewhere ends or its cache is used, though the answer comes at its end."""
+    """A prompt is prefilled when its prefill elsewhere ends or its cache is used, though its answer comes at the end."""
     answering, prefilled = asyncio.Event(), asyncio.Event()
     running.edge.script, running.cloud.script = hold(answering), hold(prefilled)
     view, reports = running.services.view, running.reports
@@ -110,7 +110,7 @@ async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> N
 
 
 async def test_whole_answers_wait_as_long_as_their_prefill_should_take(running: Stand) -> None:
-    """Nobody says when the prefill of a whole answer was over: it counts for as long as it is predicted, or not at all."""
+    """Nobody says when the prefill of a whole answer was over: it counts for as long as is predicted, or not at all."""
     answering = asyncio.Event()
     running.edge.script = hold(answering)
     view = running.services.view
