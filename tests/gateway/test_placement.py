@@ -85,7 +85,7 @@ async def test_tokens_wait_until_the_first_output(running: Stand) -> None:
 
 
 async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> None:
-    """A prompt is prefilled when its prefill elsewhere ends or its cache is used, though its answer comes at the end."""
+    """A prompt is prefilled when its prefill elsewhere ends or its cache is used, though the answer ends later."""
     answering, prefilled = asyncio.Event(), asyncio.Event()
     running.edge.script, running.cloud.script = hold(answering), hold(prefilled)
     view, reports = running.services.view, running.reports
