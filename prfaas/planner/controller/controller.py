@@ -83,6 +83,7 @@ class TwoScaleController:
         self._plan: _Plan | None = None
         self._stock = Stock((), (), (), (), frozenset())
         self._pressure: Pressure | None = None
+        self._steps = 0
         self._back_since_s: float | None = None
         self._is_lost = False
         self._now_s = 0.0
@@ -110,7 +111,7 @@ class TwoScaleController:
         threshold, why, is_brief = self._threshold_now(now_s)
         moved = []
         if threshold != self._threshold:
-            because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
+            because = "; ".join(each for each in (planned, why) if each) or "as planned again"
             moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
         conversions = self._conversions.next(now_s, self._wish(estimates))
@@ -131,7 +132,7 @@ class TwoScaleController:
         return ControllerState(
             self._threshold,
             self._planned,
-            self._short.steps,
+            self._steps,
             estimates,
             self._pressure,
             division_view(outlook.now, estimates.requests_s) if outlook else None,
@@ -229,7 +230,7 @@ class TwoScaleController:
         if not self._stock.sources:
             self._is_lost, self._back_since_s = True, None
             self._short.reset()
-            self._pressure = None
+            self._pressure, self._steps = None, 0
             return None, "no remote site can be reached", False
         if self._is_lost:
             self._back_since_s = now_s if self._back_since_s is None else self._back_since_s
@@ -239,7 +240,12 @@ class TwoScaleController:
         shift = self._short.step(now_s, *self._press())
         if self._planned is None:
             return None, "", False
-        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons), self._threshold is not None
+        # Without a local prefill engine the decode engines would do what a higher t keeps here, beside their answers.
+        steps = self._steps = shift.steps if self._stock.prefillers else min(shift.steps, 0)
+        why = "; ".join(shift.reasons) or (
+            f"{steps:+d} steps from {self._planned:,}, which is planned" if steps else ""
+        )
+        return self._moved(self._planned, steps), why, self._threshold is not None
 
     def _press(self) -> tuple[Pressure, float]:
         """What presses on both sides, and a local prefill's mean seconds. While no speed is known only links count."""

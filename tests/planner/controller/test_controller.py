@@ -203,6 +203,20 @@ def test_the_stack_on_one_machine_gets_sensible_advice() -> None:
     assert state.waits_for == ""
 
 
+def test_without_a_local_prefill_engine_queues_keep_nothing_here() -> None:
+    """However long remote prefills wait: the decode engines would do it beside their answers. With one they do."""
+    for roles, most in ((["decode"], 0), (["decode", "prefill"], 10_000_000)):
+        one = controller(0, replace(SETTINGS, max_conversions_per_hour=0))
+        here = [local_engine(f"e-{at}", role) for at, role in enumerate(roles)]
+        fleet = fleet_of([*here, remote_engine("cloud-0", waiting_tokens=500_000)], [link()])
+        for second in range(100):
+            one.note_arrival(float(second), 1000 + second)
+            advice = one.step(float(second), fleet)
+        assert advice.threshold_tokens is not None
+        assert advice.threshold_tokens <= most
+        assert (one.state().steps > 0) == (most > 0)
+
+
 def test_an_impossible_pace_is_refused_at_once() -> None:
     """Rather than at the first plan."""
     with pytest.raises(ConfigError, match="fastest step"):
