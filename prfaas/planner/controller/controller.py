@@ -8,6 +8,7 @@ import numpy as np
 
 from prfaas.planner.controller.advice import Advice, Role
 from prfaas.planner.controller.conversions import Conversions, Wish
+from prfaas.planner.controller.decode_pace import DecodePace
 from prfaas.planner.controller.estimates import Demand, Estimates
 from prfaas.planner.controller.link_capacity import LinkCapacity
 from prfaas.planner.controller.long_term import Outlook, look, said
@@ -37,7 +38,7 @@ class _Plan:
     outlook: Outlook
     lengths: EmpiricalLengths
     per_token_s: tuple[float, float]
-    factors: tuple[float, float]
+    factors: tuple[float, float, float]
     at_s: float
     counts: tuple[int, int, int, int]
     capacity_bytes_s: float
@@ -74,6 +75,7 @@ class TwoScaleController:
         self._local, self._remote, self._slo = local, remote, slo
         self._convertible = None if convertible is None else frozenset(convertible)
         self._demand = Demand(self._settings)
+        self._pace = DecodePace()
         self._links: dict[str, LinkCapacity] = {}
         self._short = ShortTerm(self._settings)
         self._conversions = Conversions(self._settings)
@@ -81,6 +83,7 @@ class TwoScaleController:
         self._plan: _Plan | None = None
         self._stock = Stock((), (), (), (), frozenset())
         self._pressure: Pressure | None = None
+        self._steps = 0
         self._back_since_s: float | None = None
         self._is_lost = False
         self._now_s = 0.0
@@ -94,6 +97,7 @@ class TwoScaleController:
 
     def note_answer(self, output_tokens: int) -> None:
         self._demand.answer(self._now_s, output_tokens)
+        self._pace.answer(self._now_s, max(output_tokens, 1))
 
     def step(self, now_s: float, fleet: FleetSnapshot) -> Advice:
         self._now_s = now_s
@@ -101,11 +105,13 @@ class TwoScaleController:
         self._stock = stock_of(fleet, self._capacities(now_s, fleet), self._convertible)
         told = [*self._conversions.watch(now_s, fleet)]
         estimates = self._demand.estimates(now_s)
+        if self._local and self._local.decode:
+            self._pace.step(now_s, fleet, estimates.uncached_tokens or 1.0, self._local.decode.batch[-1])
         planned = self._replan(now_s, fleet, estimates)
         threshold, why, is_brief = self._threshold_now(now_s)
         moved = []
         if threshold != self._threshold:
-            because = "; ".join(each for each in (planned, why) if each) or "no longer moved away from the planned one"
+            because = "; ".join(each for each in (planned, why) if each) or "as planned again"
             moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
         conversions = self._conversions.next(now_s, self._wish(estimates))
@@ -126,13 +132,13 @@ class TwoScaleController:
         return ControllerState(
             self._threshold,
             self._planned,
-            self._short.steps,
+            self._steps,
             estimates,
             self._pressure,
             division_view(outlook.now, estimates.requests_s) if outlook else None,
             division_view(outlook.wanted, estimates.requests_s) if outlook else None,
             outlook.reason if outlook else "",
-            plan.factors if plan else (1.0, 1.0),
+            plan.factors if plan else (1.0, 1.0, 1.0),
             len(self._stock.remote),
             self._stock.capacity_bytes_s,
             tuple(each.conversion for each in self._conversions.pending),
@@ -177,15 +183,28 @@ class TwoScaleController:
         if kinds is None or lengths is None or not stock.local_engines:
             self._waits_for = "a local engine whose speed is known"
             return None
-        is_divided = kinds.knows_decode and estimates.answers >= settings.min_answers
-        missing = settings.min_answers - estimates.answers if kinds.knows_decode else 0
-        self._waits_for = f"{missing} more answers, to know how much is decoded" if missing > 0 else ""
+        self._waits_for = self._wait_for_decode(now_s, estimates) if kinds.knows_decode else ""
+        is_divided = kinds.knows_decode and not self._waits_for
         workload = Workload(lengths, estimates.output_tokens or 1.0)
-        model = FleetModel(kinds.local, kinds.remote, workload, self._slo, self._sites)
+        decode_factor = self._pace.factor(now_s, self._local.decode) if self._local and self._local.decode else 1.0
+        model = FleetModel(kinds.local, kinds.remote, workload, self._slo, self._sites, decode_factor)
         outlook = look(model, self._counts, self._planned, estimates.requests_s, settings, is_divided=is_divided)
         return _Plan(
-            outlook, lengths, model.seconds_per_token(), kinds.factors, now_s, stock.counts, stock.capacity_bytes_s
+            outlook,
+            lengths,
+            model.seconds_per_token(),
+            (*kinds.factors, decode_factor),
+            now_s,
+            stock.counts,
+            stock.capacity_bytes_s,
         )
+
+    def _wait_for_decode(self, now_s: float, estimates: Estimates) -> str:
+        """What is missing before a division can be judged."""
+        if (missing := self._settings.min_answers - estimates.answers) > 0:
+            return f"{missing} more answers, to know how much is decoded"
+        wait_s = self._pace.wait_s(now_s)
+        return f"{wait_s:.0f} s more, to know how fast" if wait_s else ""
 
     @property
     def _counts(self) -> Counts:
@@ -211,7 +230,7 @@ class TwoScaleController:
         if not self._stock.sources:
             self._is_lost, self._back_since_s = True, None
             self._short.reset()
-            self._pressure = None
+            self._pressure, self._steps = None, 0
             return None, "no remote site can be reached", False
         if self._is_lost:
             self._back_since_s = now_s if self._back_since_s is None else self._back_since_s
@@ -221,7 +240,12 @@ class TwoScaleController:
         shift = self._short.step(now_s, *self._press())
         if self._planned is None:
             return None, "", False
-        return self._moved(self._planned, shift.steps), "; ".join(shift.reasons), self._threshold is not None
+        # Without a local prefill engine the decode engines would do what a higher t keeps here, beside their answers.
+        steps = self._steps = shift.steps if self._stock.prefillers else min(shift.steps, 0)
+        why = "; ".join(shift.reasons) or (
+            f"{steps:+d} steps from {self._planned:,}, which is planned" if steps else ""
+        )
+        return self._moved(self._planned, steps), why, self._threshold is not None
 
     def _press(self) -> tuple[Pressure, float]:
         """What presses on both sides, and a local prefill's mean seconds. While no speed is known only links count."""

@@ -140,6 +140,7 @@ class FleetModel:
         remote: None when nothing can be prefilled remotely.
         workload: no length may be beyond a profile's reach.
         sites: of each remote site its engines and what its link carries, in bytes/s.
+        decode_factor: seconds of a decode step at work by the profile's.
     """
 
     local: EngineProfile
@@ -147,6 +148,7 @@ class FleetModel:
     workload: Workload
     slo: Slo
     sites: tuple[tuple[int, float], ...] = ()
+    decode_factor: float = 1.0
 
     @property
     def has_remote(self) -> bool:
@@ -170,7 +172,7 @@ class FleetModel:
             Hardware(self.local, 1, self.remote), self.workload, point, cuts, np.zeros(1), averaging="each_length"
         )
         share = grid.split.long_share
-        decode_s = point.step_s * self.workload.output_tokens / point.batch
+        decode_s = self.decode_factor * point.step_s * self.workload.output_tokens / point.batch
         return Cuts(thresholds_tokens, share, *self._remote(grid), (1.0 - share) * grid.short_prefill_s, decode_s)
 
     def _remote(self, grid: Grid) -> tuple[FloatArray, FloatArray]:

@@ -99,8 +99,8 @@ class ControllerState:
         now: the present division, None before a plan.
         wanted: the division to head for; the present one when no other is needed.
         why: it is wanted; empty when no other is.
-        prefill_factors: seconds of a prefill, local and remote, as measured, by the profile's; 1 where nothing else is
-            known.
+        factors: how many times as long as by the profile local prefills, remote prefills and decode steps take at work;
+            1 where nothing else is known.
         remote_engines: that can be used.
         link_bytes_s: what the links from their sites carry, together.
         pending: the conversions on their way.
@@ -117,7 +117,7 @@ class ControllerState:
     now: DivisionView | None
     wanted: DivisionView | None
     why: str
-    prefill_factors: tuple[float, float]
+    factors: tuple[float, float, float]
     remote_engines: int
     link_bytes_s: float
     pending: tuple[Conversion, ...]

@@ -38,7 +38,7 @@ def test_a_prefill_bound_fleet_gets_prefill_engines_and_keeps_them() -> None:
     seen = run(one, FluidFleet(prefill=1, decode=7, remote=1), 1800, 8.0)
     assert {role for _, role in conversions(seen)} == {"prefill"}
     assert len(conversions(seen)) <= 5
-    assert conversions(seen)[-1][0] < 300
+    assert 120 <= conversions(seen)[0][0] <= conversions(seen)[-1][0] < 400
     assert max(second.local_s for second in seen[-300:]) < 5.0
     state = one.state()
     assert state.now is not None
@@ -150,6 +150,8 @@ def test_what_it_waits_for_is_said() -> None:
     for _ in range(20):
         one.note_answer(100)
     one.step(20.0, fleet)
+    assert one.state().waits_for == "100 s more, to know how fast"
+    one.step(120.0, fleet)
     assert one.state().waits_for == ""
 
 
@@ -199,6 +201,20 @@ def test_the_stack_on_one_machine_gets_sensible_advice() -> None:
     assert use["remote prefill"] == pytest.approx(0.325, rel=0.1)
     assert use["local engines"] == pytest.approx(0.2, rel=0.1)
     assert state.waits_for == ""
+
+
+def test_without_a_local_prefill_engine_queues_keep_nothing_here() -> None:
+    """However long remote prefills wait: the decode engines would do it beside their answers. With one they do."""
+    for roles, most in ((["decode"], 0), (["decode", "prefill"], 10_000_000)):
+        one = controller(0, replace(SETTINGS, max_conversions_per_hour=0))
+        here = [local_engine(f"e-{at}", role) for at, role in enumerate(roles)]
+        fleet = fleet_of([*here, remote_engine("cloud-0", waiting_tokens=500_000)], [link()])
+        for second in range(100):
+            one.note_arrival(float(second), 1000 + second)
+            advice = one.step(float(second), fleet)
+        assert advice.threshold_tokens is not None
+        assert advice.threshold_tokens <= most
+        assert (one.state().steps > 0) == (most > 0)
 
 
 def test_an_impossible_pace_is_refused_at_once() -> None:
