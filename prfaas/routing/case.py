@@ -10,7 +10,7 @@ import msgspec
 from prfaas.routing.placement import Candidate
 from prfaas.routing.policy import Policy
 from prfaas.routing.predict import Path, first_token_s
-from prfaas.routing.score import score
+from prfaas.routing.score import scores
 from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState, RequestFeatures
 
 UNPREDICTED = -1e6
@@ -49,11 +49,18 @@ class Case(msgspec.Struct, frozen=True, gc=False):
         """When the first token comes if ``engine`` prefills, handing over along ``path`` if there is one."""
         return first_token_s(engine, self.tokens, hit, path) if self.tokens else None
 
-    def cost(self, engine: EngineState, hit: int, predicted_s: float | None, link: LinkState | None = None) -> float:
+    def costs(
+        self,
+        engines: Sequence[EngineState],
+        hits: Sequence[int],
+        times_s: Sequence[float | None] | None,
+        links: Sequence[LinkState] | None = None,
+    ) -> list[float]:
         """What the choice between prefill engines minimises: the prediction, or without one the score turned round."""
-        if predicted_s is not None and self.is_predictive:
-            return predicted_s
-        return UNPREDICTED - score(engine, self.tokens, hit, self.policy.weights, link)
+        costs = [UNPREDICTED - each for each in scores(engines, hits, self.tokens, self.policy.weights, links)]
+        if times_s is None or not self.is_predictive:
+            return costs
+        return [cost if time_s is None else time_s for cost, time_s in zip(costs, times_s, strict=True)]
 
     def transfer_bytes(self, held_tokens: int) -> int | None:
         """What crosses to a decode engine that holds so many tokens, None when the cache's size is unknown."""

@@ -4,7 +4,7 @@ from prfaas.routing.case import Case
 from prfaas.routing.placement import Candidate
 from prfaas.routing.predict import Path
 from prfaas.routing.rank import best_first
-from prfaas.routing.score import score
+from prfaas.routing.score import scores
 from prfaas.routing.snapshot import EngineState
 
 KEPT_LOCAL = 2
@@ -14,8 +14,7 @@ KEPT_LOCAL = 2
 def choose_decoders(case: Case, decoders: list[EngineState], count: int) -> list[EngineState]:
     """The best engines to decode the request, best first: prefix affinity weighed against load."""
     weights, tokens = case.policy.weights, case.tokens
-    pairs = zip(decoders, case.hits(decoders), strict=True)
-    costs = [-score(engine, tokens, hit, weights) for engine, hit in pairs]
+    costs = [-each for each in scores(decoders, case.hits(decoders), tokens, weights)]
     return [decoders[at] for at in best_first(costs, case.fleet.turn, count)]
 
 
@@ -34,16 +33,17 @@ def local_candidates(case: Case, decode: EngineState, prefillers: list[EngineSta
     size = case.transfer_bytes(held)
     chosen = best_first(costs, case.fleet.turn, KEPT_LOCAL)
     found = [_handed_over(case, decode, prefillers[at], hits[at], path, size) for at in chosen]
-    is_alone_best = decode.can_prefill and case.cost(decode, held, alone.first_token_s) <= costs[chosen[0]]
-    return [alone, *found] if is_alone_best else [*found, alone]
+    if not decode.can_prefill or case.costs([decode], [held], [alone.first_token_s])[0] > costs[chosen[0]]:
+        return [*found, alone]
+    return [alone, *found]
 
 
 def _costs(case: Case, engines: list[EngineState], hits: list[int], path: Path) -> list[float]:
     """Times are predicted only where something depends on them."""
+    if not case.is_predictive:
+        return case.costs(engines, hits, None)
     pairs = zip(engines, hits, strict=True)
-    if case.is_predictive:
-        return [case.cost(engine, hit, case.predicted_s(engine, hit, path)) for engine, hit in pairs]
-    return [case.cost(engine, hit, None) for engine, hit in pairs]
+    return case.costs(engines, hits, [case.predicted_s(engine, hit, path) for engine, hit in pairs])
 
 
 def _handed_over(

@@ -8,8 +8,6 @@
 6 brown-out                          brown_out: a long prompt that would be computed beside many answers
 """
 
-from collections.abc import Iterator
-
 from prfaas.routing.brown_out import brown_out, is_starving
 from prfaas.routing.case import Case
 from prfaas.routing.decide import remote_reasons, within_threshold
@@ -57,7 +55,7 @@ def _nobody(features: RequestFeatures, fleet: FleetSnapshot) -> Refusal:
 
 def _place(case: Case, survey: Survey) -> Placement | Refusal:
     decode, *spare = choose_decoders(case, survey.decoders, 2)
-    obstacles = tuple(_transfer_obstacles(case, survey))
+    obstacles = _transfer_obstacles(case, survey)
     here = local_candidates(case, decode, [] if obstacles else survey.prefillers)
     there, against = ([], obstacles) if obstacles else _ways_from_elsewhere(case, survey, decode, here[0])
     is_remote, reasons = remote_reasons(case, here[0], there[0]) if there else (False, against)
@@ -68,19 +66,17 @@ def _place(case: Case, survey: Survey) -> Placement | Refusal:
     return _local(case, survey, decode, [*here, *further], remote, reasons)
 
 
-def _transfer_obstacles(case: Case, survey: Survey) -> Iterator[str]:
+def _transfer_obstacles(case: Case, survey: Survey) -> tuple[str, ...]:
     """Why the request cannot take its cache from another engine, wherever that is."""
-    features, threshold = case.features, case.policy.threshold_tokens
-    yield from features.local_reasons
+    features, threshold, found = case.features, case.policy.threshold_tokens, case.features.local_reasons
     if features.prompt_tokens is None:
         if features.max_tokens is not None and features.max_tokens <= threshold:
-            yield f"at most {features.max_tokens} prompt tokens are within the threshold of {threshold}"
+            found = (*found, f"at most {features.max_tokens} prompt tokens are within the threshold of {threshold}")
         else:
-            yield "the length of the prompt is known to the engine only"
+            found = (*found, "the length of the prompt is known to the engine only")
     elif case.tokens < MIN_HAND_OVER_TOKENS:
-        yield f"{case.tokens} prompt tokens leave nothing to prefill elsewhere"
-    if survey.are_doubtful:
-        yield "no local engine is known to be healthy"
+        found = (*found, f"{case.tokens} prompt tokens leave nothing to prefill elsewhere")
+    return (*found, "no local engine is known to be healthy") if survey.are_doubtful else found
 
 
 def _ways_from_elsewhere(

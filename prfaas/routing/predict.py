@@ -48,5 +48,5 @@ def first_token_s(engine: EngineState, tokens: int, hit: int, path: Path | None 
     prefilled_s = queue_s + rate.seconds(tokens - hit, hit)
     if path is None:
         return prefilled_s
-    rows_there_s = max(queue_s, path.ahead_s) + path.rows_s
-    return max(prefilled_s, rows_there_s) + path.end_s
+    rows_there_s = (queue_s if queue_s > path.ahead_s else path.ahead_s) + path.rows_s
+    return (prefilled_s if prefilled_s > rows_there_s else rows_there_s) + path.end_s

@@ -89,18 +89,19 @@ def _choose(
 ) -> tuple[list[Option], tuple[str, ...]]:
     """Weigh the engines. Their times are predicted only where something depends on them."""
     hits = case.hits(engines)
-    times: list[float | None] = [None] * len(engines)
+    times: list[float | None] | None = None
     if case.is_predictive or case.slo_s is not None:
         pairs = zip(engines, hits, strict=True)
         times = [case.predicted_s(engine, hit, ways[engine.site].path) for engine, hit in pairs]
-    timely = [at for at, time_s in enumerate(times) if not _is_late(time_s, case.slo_s, need.local_s)]
-    if not timely:
-        soonest_s = min(time_s for time_s in times if time_s is not None)
-        late = f"the first token is predicted in {soonest_s:.2f} s by way of another site"
-        return [], (f"{late}: too late for the objective of {case.slo_s:g} s",)
-    costs = [case.cost(engines[at], hits[at], times[at], ways[engines[at].site].link) for at in timely]
-    chosen = _spread([engines[at].site for at in timely], costs, case.fleet.turn)
-    return [_option(case, need, engines[at], hits[at], ways) for at in (timely[each] for each in chosen)], ()
+        timely = [at for at, time_s in enumerate(times) if not _is_late(time_s, case.slo_s, need.local_s)]
+        if not timely:
+            soonest_s = min(time_s for time_s in times if time_s is not None)
+            late = f"the first token is predicted in {soonest_s:.2f} s by way of another site"
+            return [], (f"{late}: too late for the objective of {case.slo_s:g} s",)
+        engines, hits, times = [engines[at] for at in timely], [hits[at] for at in timely], [times[at] for at in timely]
+    costs = case.costs(engines, hits, times, [ways[engine.site].link for engine in engines])
+    chosen = _spread([engine.site for engine in engines], costs, case.fleet.turn)
+    return [_option(case, need, engines[at], hits[at], ways) for at in chosen], ()
 
 
 def _is_late(time_s: float | None, slo_s: float | None, local_s: float | None) -> bool:

@@ -1,5 +1,7 @@
 """How well an engine suits a request: scorers in [0, 1], summed by their weights."""
 
+from collections.abc import Sequence
+
 from prfaas.routing.policy import Weights
 from prfaas.routing.snapshot import EngineState, LinkState
 
@@ -8,14 +10,27 @@ QUEUE_TOKENS = 8192
 notices that it waits."""
 
 
-def score(engine: EngineState, tokens: int, hit: int, weights: Weights, link: LinkState | None = None) -> float:
-    """Larger is better. ``tokens`` is the length of the prompt, 0 when unknown; ``hit`` what the engine has of it."""
-    total = weights.load * load_score(engine) + weights.queue * QUEUE_TOKENS / (QUEUE_TOKENS + engine.waiting_tokens)
-    if hit:
-        total += weights.prefix * hit / tokens
-    if link is not None:
-        total += weights.link * link_score(link)
-    return total
+def scores(
+    engines: Sequence[EngineState],
+    hits: Sequence[int],
+    tokens: int,
+    weights: Weights,
+    links: Sequence[LinkState] | None = None,
+) -> list[float]:
+    """Of each engine, larger is better; in one loop, because every decision looks at all of them.
+
+    Args:
+        hits: what each engine has of the prompt.
+        tokens: length of the prompt, 0 when unknown.
+        links: to each engine's site, None for engines of this one.
+    """
+    found, queue = [], weights.queue * QUEUE_TOKENS
+    for engine, hit in zip(engines, hits, strict=True):
+        total = weights.load * load_score(engine) + queue / (QUEUE_TOKENS + engine.waiting_tokens)
+        found.append(total + weights.prefix * hit / tokens if hit else total)
+    if links is None:
+        return found
+    return [total + weights.link * link_score(link) for total, link in zip(found, links, strict=True)]
 
 
 def load_score(engine: EngineState) -> float:

@@ -72,11 +72,6 @@ class Engine:
     def is_idle(self) -> bool:
         return not (self._queue or self._batch or self._ready)
 
-    @property
-    def batch(self) -> int:
-        """Answers that get tokens now."""
-        return len(self._batch)
-
     def submit(self, request: Request) -> None:
         """Prefill it; ``work_s`` and ``uncached_tokens`` are set. It comes last."""
         self._advance()

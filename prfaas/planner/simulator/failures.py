@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 class Failures:
     """Carries out a scenario's changes. What fails stops at once; it is known ``detection_s`` later, and then every
-    request there goes on elsewhere."""
+    request there goes on elsewhere.
+
+    Attributes:
+        is_any_known: something is, or was, known to be down; until then there is no need to ask.
+    """
 
     def __init__(self, simulation: "Simulation") -> None:
         self._simulation = simulation
+        self.is_any_known = False
 
     def schedule(self, changes: Iterable[Change]) -> None:
         """Check the changes and wait for them. Raises ConfigError for a target that is not there."""
@@ -61,6 +66,7 @@ class Failures:
 
     def _notice(self, change: Change) -> None:
         engines, is_down = self._targets(change), change.kind.endswith("_down")
+        self.is_any_known = True
         if not engines:
             self._notice_link(self._simulation.links[change.target], is_down)
             return

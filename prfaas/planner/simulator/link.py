@@ -7,6 +7,7 @@ the rest and the recurrent state follow as fast as the share allows. Rates are c
 
 import heapq
 import math
+import operator
 from collections.abc import Callable
 
 from prfaas.planner.simulator.events import Events
@@ -17,6 +18,8 @@ EPSILON_BYTES = 64.0
 """Rounding of times of a million seconds at 100 Gbit/s; less than any row."""
 FULL_SHARE = 0.98
 """A link that carries so much of what it can is full, and TCP's queues and losses on it say so."""
+
+BY_MADE = operator.attrgetter("made_bytes_s")
 
 
 class Transfer:
@@ -139,20 +142,24 @@ class Link:
 
     def _divide(self) -> None:
         """Max-min fair shares: those that can use least first."""
-        left, count = self.capacity_bytes_s, len(self._making) + len(self._ending)
-        bounded = [each for each in self._making if each.backlog_bytes <= EPSILON_BYTES]
+        making, left, count = self._making, self.capacity_bytes_s, len(self._making) + len(self._ending)
+        if not count:
+            self._total_bytes_s = self._share_bytes_s = 0.0
+            return
+        bounded = [each for each in making if each.backlog_bytes <= EPSILON_BYTES]
         if len(bounded) > 1:
-            bounded.sort(key=_made)
+            bounded.sort(key=BY_MADE)
         for each in bounded:
-            share = left / count
-            each.rate_bytes_s = min(each.made_bytes_s, share)
-            left -= each.rate_bytes_s
+            made, share = each.made_bytes_s, left / count
+            each.rate_bytes_s = made = made if made < share else share
+            left -= made
             count -= 1
         share = left / count if count else 0.0
         self._total_bytes_s = self.capacity_bytes_s - (0.0 if count else left)
-        for each in self._making:
-            if each.backlog_bytes > EPSILON_BYTES:
-                each.rate_bytes_s = share
+        if len(bounded) < len(making):
+            for each in making:
+                if each.backlog_bytes > EPSILON_BYTES:
+                    each.rate_bytes_s = share
         self._share_bytes_s = share
 
     def _fire(self, due_s: float) -> None:
@@ -168,7 +175,3 @@ class Link:
         if not ending:
             self._clock_bytes = self._targets_bytes = 0.0  # keeps the sums small, and so exact
         self._settle()
-
-
-def _made(transfer: Transfer) -> float:
-    return transfer.made_bytes_s

@@ -114,7 +114,7 @@ class Outcome:
         duration_s: until the last answer ended.
         good_by_slice: by minute of arrival.
         conversions: when an engine's conversion began.
-        reasons: what a controller said, the last few hundred.
+        reasons: what a controller said and when, the first few hundred.
     """
 
     setting: str

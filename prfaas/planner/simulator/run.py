@@ -20,7 +20,7 @@ from prfaas.planner.simulator.roles import Roles
 from prfaas.planner.simulator.spec import Scenario
 from prfaas.planner.simulator.tries import Tries
 from prfaas.routing.place import place
-from prfaas.routing.placement import Refusal
+from prfaas.routing.placement import Placement, Refusal
 from prfaas.routing.scarcity import Scarcity
 from prfaas.routing.snapshot import RequestFeatures
 
@@ -85,14 +85,12 @@ class Simulation:
             self._progress(PROGRESS_REQUESTS)
         hits = self.tries.hits(arrival)
         decision = place(RequestFeatures(arrival.prompt_tokens, (), hits), self.view.snapshot(), self.policy)
+        if self.controller:
+            self.controller.note_arrival(self.events.now_s, _uncached_here(decision, arrival))
         if isinstance(decision, Refusal) or len(self.tries) >= self.scenario.max_waiting:
             tally.refused += 1
-            if self.controller:
-                self.controller.note_arrival(self.events.now_s, arrival.prompt_tokens - max(hits.values(), default=0))
         else:
-            request = self.tries.begin(arrival, decision, hits)
-            if self.controller:
-                self.controller.note_arrival(self.events.now_s, arrival.prompt_tokens - request.held_tokens)
+            self.tries.begin(arrival, decision, hits)
         self._next_arrival()
 
     def _tick(self, _: None) -> None:
@@ -122,6 +120,14 @@ class Simulation:
             for name, each in self.links.items()
         ]
         return outcome_of(self.setting.name, self.tally, tuple(uses), ended_s)
+
+
+def _uncached_here(decision: Placement | Refusal, arrival: Arrival) -> int:
+    """What the site would have to prefill itself, wherever the request was placed; the gateway counts the same."""
+    if isinstance(decision, Refusal):
+        return arrival.prompt_tokens
+    tokens = next((each.uncached_tokens for each in decision.candidates if not each.is_remote), None)
+    return arrival.prompt_tokens if tokens is None else tokens
 
 
 def simulate(scenario: Scenario, setting: Setting, progress: Progress | None = None) -> Outcome:

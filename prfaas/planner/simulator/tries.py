@@ -77,9 +77,10 @@ class Tries:
                 self._open(request, hit)
         prefiller.waiting_tokens += request.uncached_tokens
         prefiller.submit(request)
-        if not (self._simulation.failures.is_well(prefiller) and self._simulation.failures.is_well(decoder)):
+        failures = self._simulation.failures
+        if failures.is_any_known and not (failures.is_well(prefiller) and failures.is_well(decoder)):
             after_s = self._events.now_s + self._simulation.scenario.detection_s
-            self._events.at(after_s, self._simulation.failures.notice_try, (request, request.tries))
+            self._events.at(after_s, failures.notice_try, (request, request.tries))
 
     def _open(self, request: Request, hit: int) -> None:
         """A transfer of what the decode engine lacks; of that, what the other has cached is there from the start."""
