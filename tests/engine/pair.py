@@ -333,7 +333,7 @@ async def started(
 ) -> AsyncIterator[EnginePair]:
     """Start the engines, all at once, and stop whatever runs at the end."""
     progress = ConsoleProgress(Console(), MonotonicClock())
-    timeout = aiohttp.ClientTimeout(total=600)  # of an answer of some seconds, by engines that may have a tenth of a core
+    timeout = aiohttp.ClientTimeout(total=600)  # an engine may have a tenth of a core
     async with Stack(folder / "logs", progress) as stack, aiohttp.ClientSession(timeout=timeout) as http:
         reports = ReportClient()
         try:
