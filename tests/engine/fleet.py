@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,15 +34,17 @@ class Fleet(Site):
     """The engines behind their gateway, and ways to break what is between them.
 
     Attributes:
-        tree: the gateway's configuration; change it and have it read again.
+        whole: the gateway's configuration at its start.
         taps: the link from each engine of another site.
         orders: see ``refusals``.
-        alive: engines that have not been killed.
+        tree: the configuration now; change it and have it read again.
+        alive: engines that run, in the order of ``SITES``.
     """
 
-    tree: dict[str, Any]
+    whole: Mapping[str, Any]
     taps: dict[str, WireTap]
     orders: Path
+    tree: dict[str, Any]
     alive: list[str] = field(default_factory=lambda: list(SITES))
 
     def refuse(self, engines: Sequence[str], *statuses: int) -> None:
@@ -54,7 +56,43 @@ class Fleet(Site):
         self.pair.kill(engine)
         self.alive.remove(engine)
 
-    async def operate(self, *words: str) -> str:
+    async def revive(self, engines: Sequence[str], count: int) -> None:
+        """Have at least so many of these run: those that were killed are started again."""
+        dead = [name for name in engines if name not in self.alive]
+        started = dead[: max(0, count - (len(engines) - len(dead)))]
+        if started:
+            await self.pair.stack.start([self.pair.services[name] for name in started])
+            self.alive = [name for name in SITES if name in (*self.alive, *started)]
+        await self.until_well([name for name in engines if name in self.alive])
+
+    async def reduce(self, engines: Iterable[str], count: int) -> None:
+        """Have so many of these run, as the gateway knows: the others are killed."""
+        killed = [name for name in engines if name in self.alive][count:]
+        for name in killed:
+            self.kill(name)
+
+        async def are_missed() -> bool:
+            told = await self.overview()
+            return not any(told[name]["state"] == "healthy" for name in killed)
+
+        await until(are_missed)
+
+    async def restore(self) -> None:
+        """Undo what a test did, whether or not it came to its end, but for killing. Engines that run are left with no
+        block, no slot and no transfer."""
+        refusals.withdraw(self.orders)
+        for tap in self.taps.values():
+            tap.up()
+            tap.flow()
+        if self.tree != self.whole:
+            self.tree = dict(self.whole)
+            await self.reload()
+        for name, told in (await self.overview()).items():
+            if told.get("state") in ("draining", "drained"):
+                await self.order(f"engines/{name}/undrain")
+        await self.pair.until_idle(self.alive)
+
+    async def command(self, *words: str) -> str:
         """What the ``prfaas`` command says."""
         argv = (sys.executable, "-m", "prfaas.cli", *words, "--config", str(self.path))
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -62,14 +100,27 @@ class Fleet(Site):
         assert process.returncode == 0, said
         return said
 
+    async def order(self, path: str) -> dict[str, Any]:
+        """What the command does, at once: its program takes seconds to start on a busy machine."""
+        async with self.pair.http.post(f"{self.url}/prfaas/{path}") as response:
+            told: dict[str, Any] = await response.json()
+            assert response.status == 200, told
+            return told
+
+    async def drain(self, engine: str) -> tuple[str, int]:
+        """Have it take nothing new; its state, and how many requests run on it."""
+        told = await self.order(f"engines/{engine}/drain")
+        return told["state"], told["inflight"]
+
     def write(self) -> None:
         """The tree to the gateway's file."""
         self.path.write_text(yaml.safe_dump(self.tree), encoding="utf-8")
 
     async def reload(self) -> str:
-        """Have the changed tree followed."""
+        """Have the changed tree followed; what has changed."""
         self.write()
-        return await self.operate("reload")
+        changes: str = (await self.order("reload"))["changes"]
+        return changes
 
     def hang_up(self) -> None:
         """The same by signal."""
@@ -147,6 +198,6 @@ async def fleet_of(folder: Path, chunk_tokens: int = 512) -> AsyncIterator[Fleet
         taps = {name: await stack.enter_async_context(WireTap(listen)) for name, listen in behind.items()}
         pair = await stack.enter_async_context(started(parse_config(tree), services, folder, chunk_tokens))
         site = await Site.before(pair, folder, tree)
-        fleet = Fleet(pair, site.url, site.gateway, site.path, tree, taps, orders)
+        fleet = Fleet(pair, site.url, site.gateway, site.path, tree, taps, orders, dict(tree))
         await fleet.until_well(list(SITES))
         yield fleet

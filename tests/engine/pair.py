@@ -37,9 +37,8 @@ REPOSITORY = Path(__file__).parents[2]
 CLEAR_LEAD = 0.1
 """Of a greedy token over the next, in nats: several times what another chunking moves logprobs by."""
 LEASE_S = 5.0
-IDLE_TIMEOUT_S = 4 * LEASE_S
-"""Bound for blocks and staging to come home: the lease, and a busy machine's delays."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+"""Bound of every wait, also for blocks and staging to come home: the lease, and a busy machine's delays."""
 
 AFLOAT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 """For more engines than cores. One that waits for a cache spins (vLLM yields its core but does not sleep): bound to the
@@ -184,7 +183,7 @@ class EnginePair:
         """Wait until the engines hold no block, no slot and no transfer."""
         for engine in engines:
             try:
-                await until(functools.partial(self.is_idle, engine), IDLE_TIMEOUT_S)
+                await until(functools.partial(self.is_idle, engine))
             except TimeoutError:
                 pytest.fail(f"leaked: {await self.left_over(engine)}")
 
@@ -196,13 +195,15 @@ class EnginePair:
         """Whether an engine holds nothing."""
         return await self.left_over(engine) is None
 
-    async def until_received(self, more_bytes: int, engine: str = DECODE) -> None:
-        """Wait until so many bytes of cache have come in since the call, and their load is still open."""
-        goal = (await self.staging(engine)).received_bytes + more_bytes
+    async def until_received(self, more_bytes: int, before: MoverStatistics, engine: str = DECODE) -> None:
+        """Wait until so many bytes of cache have come in since ``before``, what the engine's mover said ahead of the
+        request, and their load is still open. Fails at once when it has ended."""
 
         async def is_under_way() -> bool:
-            mover = await self.staging(engine)
-            return mover.open_loads > 0 and mover.received_bytes >= goal
+            now = await self.staging(engine)
+            if now.completed_loads + now.failed_loads > before.completed_loads + before.failed_loads:
+                pytest.fail("the load was over before anything could be done to it")
+            return now.open_loads > 0 and now.received_bytes >= before.received_bytes + more_bytes
 
         await until(is_under_way)
 
@@ -333,7 +334,7 @@ async def started(
 ) -> AsyncIterator[EnginePair]:
     """Start the engines, all at once, and stop whatever runs at the end."""
     progress = ConsoleProgress(Console(), MonotonicClock())
-    timeout = aiohttp.ClientTimeout(total=180)
+    timeout = aiohttp.ClientTimeout(total=600)  # an engine may have a tenth of a core
     async with Stack(folder / "logs", progress) as stack, aiohttp.ClientSession(timeout=timeout) as http:
         reports = ReportClient()
         try:

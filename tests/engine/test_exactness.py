@@ -33,7 +33,7 @@ from tests.engine.pair import CLEAR_LEAD, DECODE, PREFILL, Answer, EnginePair, e
 from tests.engine.watched import watching
 from tests.exact import Inexact, assert_equal, assert_equal_logprobs, assert_exact
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
 ANSWER_TOKENS = 12
 CHUNKS = {
@@ -217,12 +217,12 @@ async def test_the_index_keeps_adapters_apart(pair: EnginePair, adapters: dict[s
             for each in (ContentKeys(), *keys):
                 for _ in range(3):
                     await watched.check(engine, prompt, each)
+                await watched.settled(engine)
                 assert watched.predicted(engine, prompt, each) > 0
         hits = [hit for _, hit in watched.seen]
         assert hits[::3] == [0] * 6, "the first of each three finds nothing that another has left"
         linked = prompt_tokens(1_100, seed=16)
-        async with watched.storing([PREFILL, DECODE]):
-            assert (await pair.remote(linked, 2, salt="linked", model=SAME)).transfer["ok"]
+        assert (await pair.remote(linked, 2, salt="linked", model=SAME)).transfer["ok"]
         for engine in (PREFILL, DECODE):
             await watched.check(engine, linked, ContentKeys("linked"))
             assert watched.seen[-1][1] == 0

@@ -1,6 +1,8 @@
 """What breaks in a fleet of two local and two remote engines: another way is taken, and each answer is exact.
 
-All tests share one fleet and run in the order of the file: the last ones kill its engines, one after the other.
+All tests share one fleet, and each leaves it as it was, so that any can be repeated. Only those at the end, which kill
+its engines one after the other, leave the dead as they are: starting an engine takes half a minute, and none of them
+needs all.
 """
 
 import asyncio
@@ -20,13 +22,15 @@ from tests.engine.refusals import withdraw
 from tests.engine.site import ANSWER_TOKENS
 from tests.exact import assert_exact
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
-LONG_TOKENS = 8_000
-"""Prefilled in more than a second: time to break something in the middle."""
-RUNNING_TOKENS = 800
-"""Of an answer during which an operator gives a command."""
-SWITCH_TIMEOUT_S = 60.0
+LONG_TOKENS = 12_000
+"""Prefilled in some two seconds: time to break something in the middle."""
+MIDDLE_BYTES = 100_000
+"""Of its cache, of 13 MB."""
+RUNNING_TOKENS = 300
+"""Of an answer during which an operator gives a command: some seconds, for a call that takes milliseconds."""
+SWITCH_TIMEOUT_S = 120.0
 """For a breaker that opens for 1 s, 2 s, 4 s ..., and a link that is dialed again every 3 s, on a busy machine."""
 CACHE_TIMEOUT_S = 3.0
 MORE_TOKENS = 60
@@ -55,34 +59,48 @@ class Questions:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     async with fleet_of(tmp_path_factory.mktemp("fleet")) as fleet:
         yield fleet
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ask(fleet: Fleet) -> Questions:
+async def ask(shared: Fleet) -> Questions:
     async def clear(length: int, seed: int) -> Question:
-        prompt, alone = await fleet.pair.clear_prompt(length, seed, ANSWER_TOKENS)
+        prompt, alone = await shared.pair.clear_prompt(length, seed, ANSWER_TOKENS)
         return Question(prompt, alone.tokens)
 
     # Its prompt stays here and runs alone on its engine, so a near-tie in it falls as it does for one engine.
     running = prompt_tokens(100, seed=6)
-    alone = await fleet.pair.alone(running, RUNNING_TOKENS)
+    alone = await shared.pair.alone(running, RUNNING_TOKENS)
     return Questions(
         await clear(900, 1), await clear(500, 2), await clear(LONG_TOKENS, 3), Question(running, alone.tokens)
     )
 
 
-@pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def leaves_nothing_behind(fleet: Fleet) -> AsyncIterator[None]:
-    """After every test the engines that live hold no block, no slot and no transfer."""
-    yield
-    withdraw(fleet.orders)
-    for tap in fleet.taps.values():
-        tap.up()
-        tap.flow()
-    await fleet.pair.until_idle(fleet.alive)
+@pytest_asyncio.fixture(loop_scope="module")
+async def fleet(shared: Fleet) -> AsyncIterator[Fleet]:
+    """All of it, whatever was killed before."""
+    await shared.revive(list(SITES), len(SITES))
+    yield shared
+    await shared.restore()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def survivors(shared: Fleet) -> AsyncIterator[Fleet]:
+    """What is left of it; the test says what it needs."""
+    yield shared
+    await shared.restore()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def divided(fleet: Fleet) -> Fleet:
+    """Prefill and decode apart within the gateway's site, and one other site that prefills."""
+    fleet.tree = apart(fleet.tree)
+    del fleet.tree["engines"]["far-0"]
+    assert await fleet.reload() == "removed far-0; changed edge-0, edge-1"
+    await fleet.until_well(["cloud-0", *LOCAL])
+    return fleet
 
 
 async def answered(fleet: Fleet, question: Question) -> dict[str, Any]:
@@ -103,21 +121,31 @@ async def recomputes(fleet: Fleet) -> float:
     return await fleet.metric("prfaas_unplanned_recompute_total")
 
 
-async def links_show(fleet: Fleet, engine: str, moved_bytes: float) -> bool:
-    """Let the engine compute something, for only then does vLLM take statistics; does it show the bytes?"""
+async def shows_its_links(fleet: Fleet, engine: str) -> bool:
+    """Let the engine compute something, for only then does vLLM take statistics; are they those of its mover?"""
     await fleet.pair.complete(engine, prompt_tokens(20, seed=2), 2)
+    moved_bytes = sum(link.delivered_bytes for link in (await fleet.pair.staging(engine)).links)
+    assert moved_bytes > 0
     return await fleet.pair.metric(engine, "prfaas_link_delivered_bytes_total") == moved_bytes
 
 
-async def test_engines_show_what_crossed_their_link_on_their_own_metrics(fleet: Fleet, ask: Questions) -> None:
-    """After the fleet's first remote prefill both sides show its bytes, as soon as they have computed something."""
+async def test_engines_show_what_crossed_their_links_on_their_own_metrics(fleet: Fleet, ask: Questions) -> None:
+    """After a remote prefill both sides show the bytes that crossed, as soon as they have computed something."""
     decision = await answered(fleet, ask.remote)
     assert decision["outcome"] == "remote"
-    moved_bytes = (await fleet.pair.staging(decision["decode"])).received_bytes
-    assert moved_bytes > 0
     for engine in (decision["prefill"], decision["decode"]):
-        await until(partial(links_show, fleet, engine, moved_bytes))
+        await until(partial(shows_its_links, fleet, engine))
         assert await fleet.pair.metric(engine, "prfaas_link_connections") > 0
+
+
+async def test_the_command_line_drains_undrains_and_reloads(fleet: Fleet) -> None:
+    """In the words of its own."""
+    assert await fleet.command("drain", "edge-1") == "edge-1: drained, requests in flight: 0"
+    assert (await fleet.overview())["edge-1"]["state"] == "drained"
+    assert await fleet.command("undrain", "edge-1") == "edge-1: healthy"
+    fleet.tree["policy"] = {**fleet.whole["policy"], "remote_timeout_s": CACHE_TIMEOUT_S}
+    fleet.write()
+    assert await fleet.command("reload") == "changed policy"
 
 
 @pytest.mark.parametrize(("status", "reason"), [(429, "full"), (503, "full"), (400, "refused"), (500, "failed")])
@@ -161,8 +189,8 @@ async def test_a_full_decode_engine_is_stood_in_for(fleet: Fleet, ask: Questions
 
 async def test_a_broken_engine_is_spared_and_tried_again(fleet: Fleet, ask: Questions) -> None:
     """The only site that takes prefills fails until its breaker opens: then it is asked nothing, and prompts stay here.
-    A trial that succeeds closes the breaker. Drain and undrain are those of the command line."""
-    assert (await fleet.operate("drain", "far-0")).startswith("far-0: drained")
+    A trial that succeeds closes the breaker."""
+    assert await fleet.drain("far-0") == ("drained", 0)
 
     async def is_spared() -> bool:
         """An order that is left says that no request came."""
@@ -180,7 +208,6 @@ async def test_a_broken_engine_is_spared_and_tried_again(fleet: Fleet, ask: Ques
 
     await until(is_back, SWITCH_TIMEOUT_S)
     assert (await fleet.overview())["cloud-0"]["breaker"] == "closed"
-    assert await fleet.operate("undrain", "far-0") == "far-0: healthy"
 
 
 async def test_a_link_that_is_down_is_spared_and_tried_again(fleet: Fleet, ask: Questions) -> None:
@@ -214,11 +241,11 @@ async def test_a_link_that_is_down_is_spared_and_tried_again(fleet: Fleet, ask: 
 
 async def test_a_transfer_that_stalls_is_given_up_in_its_time(fleet: Fleet, ask: Questions) -> None:
     """The links hold up the bytes while both ends are well: the decode engine computes the prompt itself, the prefill
-    is stopped, and the same links carry the next cache. The time comes from a policy that a reload brings."""
-    policy, recomputed = fleet.tree["policy"], await recomputes(fleet)
+    is stopped, and the same links carry the next cache."""
+    recomputed = await recomputes(fleet)
     lost = partial(fleet.metric, "prfaas_faults_total", stage="transfer", reason="transfer")
     faults = await lost()
-    fleet.tree["policy"] = {**policy, "remote_timeout_s": CACHE_TIMEOUT_S}
+    fleet.tree["policy"] = {**fleet.whole["policy"], "remote_timeout_s": CACHE_TIMEOUT_S}
     assert await fleet.reload() == "changed policy"
     for tap in fleet.taps.values():
         tap.stall()
@@ -234,8 +261,8 @@ async def test_a_transfer_that_stalls_is_given_up_in_its_time(fleet: Fleet, ask:
     assert await lost() == faults + 1
     assert decision["total_s"] >= CACHE_TIMEOUT_S
     assert await recomputes(fleet) == recomputed + 1
-    fleet.tree["policy"] = policy
-    assert await fleet.reload() == "changed policy"
+    fleet.tree["policy"] = fleet.whole["policy"]
+    await fleet.reload()
     assert (await answered(fleet, ask.remote))["outcome"] == "remote"
 
 
@@ -269,98 +296,107 @@ async def test_a_drained_engine_ends_what_it_has(fleet: Fleet, ask: Questions) -
     """What runs on it runs to its end, everything new goes elsewhere, until it is undrained."""
 
     async def drain(engine: str) -> None:
-        assert await fleet.operate("drain", engine) == f"{engine}: draining, requests in flight: 1"
+        assert await fleet.drain(engine) == ("draining", 1)
 
     engine = await during_an_answer(fleet, ask, drain)
     assert (await fleet.overview())[engine]["state"] == "drained"
-    assert await fleet.operate("undrain", engine) == f"{engine}: healthy"
+    await fleet.order(f"engines/{engine}/undrain")
     await until_it_answers(fleet, engine, ask.near)
 
 
 async def test_an_engine_is_taken_out_and_put_back_by_reload(fleet: Fleet, ask: Questions) -> None:
     """Without it in the file nothing new reaches it, while its answer ends; in the file again it is used again. The
-    gateway runs on: taken out by the command, put back by the signal."""
-    engines = fleet.tree["engines"]
+    gateway runs on: taken out by its route, put back by the signal."""
+    engines = fleet.whole["engines"]
 
     async def take_out(engine: str) -> None:
         fleet.tree["engines"] = {name: each for name, each in engines.items() if name != engine}
-        reloading = asyncio.ensure_future(fleet.reload())
-
-        async def is_out() -> bool:
-            return engine not in await fleet.overview()
-
-        await until(is_out)
+        assert await fleet.reload() == f"removed {engine}"
+        assert engine not in await fleet.overview()
         assert (await fleet.running())["decode"] == engine
-        assert await reloading == f"removed {engine}"
 
     engine = await during_an_answer(fleet, ask, take_out)
-    assert engine not in await fleet.overview()
     fleet.tree["engines"] = engines
     fleet.hang_up()
     await fleet.until_well([engine])
     await until_it_answers(fleet, engine, ask.near)
 
 
-async def test_prefill_and_decode_apart_in_one_site(fleet: Fleet, ask: Questions) -> None:
-    """A short prompt is prefilled by the engine next door, over the same connector. So is a long one that the other
-    site does not take."""
-    whole, (decoding, prefilling) = fleet.tree, LOCAL
-    fleet.tree = apart(whole)
-    del fleet.tree["engines"]["far-0"]
-    assert await fleet.reload() == "removed far-0; changed edge-0, edge-1"
-    await fleet.until_well(["cloud-0", *LOCAL])
-    moved, recomputed = partial(fleet.metric, "prfaas_site_transfer_tokens_total"), await recomputes(fleet)
-    before = await moved()
-    near = await answered(fleet, ask.near)
+async def test_a_short_prompt_is_prefilled_next_door(divided: Fleet, ask: Questions) -> None:
+    """By the engine of this site that prefills, over the same connector."""
+    (decoding, prefilling), moved = LOCAL, partial(divided.metric, "prfaas_site_transfer_tokens_total")
+    before, recomputed = await moved(), await recomputes(divided)
+    near = await answered(divided, ask.near)
     expected = {"placement": "local", "engine": prefilling, "site": "edge", "transfer-id": near["transfer_id"]}
     assert {key: near["headers"][f"x-prfaas-{key}"] for key in expected} == expected
     assert (near["decode"], near["prefill"], near["report"]["ok"]) == (decoding, prefilling, True)
     assert await moved() == before + len(ask.near.prompt) - 1
-    assert await recomputes(fleet) == recomputed
+    assert await recomputes(divided) == recomputed
 
-    fleet.refuse(REMOTE, 503)
-    fallen = await answered(fleet, ask.remote)
-    assert [each["prefill"] for each in fallen["tries"]] == ["cloud-0", prefilling]
+
+async def test_a_long_prompt_that_no_other_site_takes_is_prefilled_next_door(divided: Fleet, ask: Questions) -> None:
+    """Which counts as a recompute, for it was to be done elsewhere."""
+    recomputed = await recomputes(divided)
+    divided.refuse(REMOTE, 503)
+    fallen = await answered(divided, ask.remote)
+    assert [each["prefill"] for each in fallen["tries"]] == ["cloud-0", LOCAL[1]]
     assert (fallen["outcome"], fallen["report"]["ok"]) == ("recomputed", True)
-    assert await recomputes(fleet) == recomputed + 1
-
-    fleet.tree = whole
-    assert await fleet.reload() == "added far-0; changed edge-0, edge-1"
-    await fleet.until_well(list(SITES))
+    assert await recomputes(divided) == recomputed + 1
 
 
-async def test_a_decode_engine_that_dies_before_its_first_output_is_stood_in_for(fleet: Fleet, ask: Questions) -> None:
+async def broken_in_the_middle(fleet: Fleet, question: Question, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask, and kill the engine that is to decode or to prefill once some of the cache is there; the links hold the rest
+    up till then, and that from the dead engine also the word that it is gone. How the request was placed first, and its
+    record."""
+    movers = {name: await fleet.pair.staging(name) for name in LOCAL if name in fleet.alive}
+    for tap in fleet.taps.values():
+        tap.stall(2 * MIDDLE_BYTES)
+    asking = asyncio.ensure_future(answered(fleet, question))
+    try:
+        placed = await fleet.running()
+        await fleet.pair.until_received(MIDDLE_BYTES, movers[placed["decode"]], placed["decode"])
+        fleet.kill(placed[what])
+        for name in fleet.taps.keys() - {placed[what]}:
+            fleet.taps[name].flow()
+        return placed, await asking
+    finally:
+        asking.cancel()
+
+
+async def test_a_decode_engine_that_dies_before_its_first_output_is_stood_in_for(
+    survivors: Fleet, ask: Questions
+) -> None:
     """Killed during its load: the other local engine answers, once, and the prefill engine is free within the lease."""
-    recomputed = await recomputes(fleet)
-    asking = asyncio.ensure_future(answered(fleet, ask.long))
-    placed = await fleet.running()
-    await fleet.pair.until_received(100_000, placed["decode"])
-    fleet.kill(placed["decode"])
-    decision = await asking
+    await survivors.revive(LOCAL, 2)
+    await survivors.revive(REMOTE, 1)
+    recomputed = await recomputes(survivors)
+    placed, decision = await broken_in_the_middle(survivors, ask.long, "decode")
     assert tries(decision) == [("decode", "broke_off"), ("decode", "answered")]
-    assert [decision["decode"]] == [name for name in LOCAL if name in fleet.alive]
+    assert [decision["decode"]] == [name for name in LOCAL if name in survivors.alive]
     assert decision["outcome"] == "recomputed"
-    assert await recomputes(fleet) == recomputed + 1
-    await fleet.pair.until_idle([placed["prefill"]])
+    assert await recomputes(survivors) == recomputed + 1
+    await survivors.pair.until_idle([placed["prefill"]])
 
 
-async def test_a_prefill_engine_that_dies_during_its_prefill_is_stood_in_for(fleet: Fleet, ask: Questions) -> None:
+async def test_a_prefill_engine_that_dies_during_its_prefill_is_stood_in_for(survivors: Fleet, ask: Questions) -> None:
     """The other site prefills it all again, under another transfer."""
-    recomputed = await recomputes(fleet)
-    asking = asyncio.ensure_future(answered(fleet, ask.long))
-    placed = await fleet.running()
-    await fleet.pair.until_received(100_000, placed["decode"])
-    fleet.kill(placed["prefill"])
-    decision = await asking
+    await survivors.revive(LOCAL, 1)
+    await survivors.revive(REMOTE, 2)
+    recomputed = await recomputes(survivors)
+    placed, decision = await broken_in_the_middle(survivors, ask.long, "prefill")
     assert tries(decision) == [("prefill", "broke_off"), ("decode", "answered")]
-    assert [decision["prefill"]] == [name for name in REMOTE if name in fleet.alive]
+    assert [decision["prefill"]] == [name for name in REMOTE if name in survivors.alive]
     assert decision["transfer_id"] != placed["transfer_id"]
     assert decision["outcome"] == "remote"
-    assert await recomputes(fleet) == recomputed
+    assert await recomputes(survivors) == recomputed
 
 
-async def test_a_prefill_engine_that_dies_after_its_prefill_is_not_missed(fleet: Fleet, ask: Questions) -> None:
+async def test_a_prefill_engine_that_dies_after_its_prefill_is_not_missed(survivors: Fleet, ask: Questions) -> None:
     """The answer goes on without it. The next prompt, whoever notices first that it is dead, is computed here."""
+    fleet = survivors
+    await fleet.revive(LOCAL, 1)
+    await fleet.revive(REMOTE, 1)
+    await fleet.reduce(REMOTE, 1)
     prompt, first = ask.long.prompt, ask.long.alone[0]
     alone = await fleet.pair.complete(fleet.alive[0], prompt, MORE_TOKENS + 1, cache_salt=fleet.pair.salt())
     assert alone.tokens[0] == first
@@ -376,10 +412,12 @@ async def test_a_prefill_engine_that_dies_after_its_prefill_is_not_missed(fleet:
     assert all(each in (("prefill", "unreachable"), ("prefill", "broke_off")) for each in tries(decision)[:-1])
 
 
-async def test_the_gateway_answers_in_openais_shape_when_no_engine_is_left(fleet: Fleet) -> None:
+async def test_the_gateway_answers_in_openais_shape_when_no_engine_is_left(survivors: Fleet) -> None:
     """With every engine gone the client gets a 503 with an error object, not a stack trace."""
-    [last] = fleet.alive
-    fleet.kill(last)
+    fleet = survivors
+    await fleet.revive(LOCAL, 1)
+    last = fleet.alive[-1]
+    await fleet.reduce(SITES, 0)
     async with fleet.pair.http.post(f"{fleet.url}/v1/completions", json=fleet.body([65] * 20)) as response:
         assert response.status == 503
         error = (await response.json())["error"]

@@ -10,7 +10,7 @@ from tests.engine.models import prompt_tokens
 from tests.engine.pair import DECODE, PREFILL, EnginePair, engine_pair, until
 from tests.exact import assert_equal, assert_equal_logprobs, assert_exact
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
 BLOCKS = {PREFILL: 64, DECODE: 128}
 """Of 384 tokens; a request also takes some blocks in each of the three recurrent groups."""
@@ -67,7 +67,7 @@ async def test_waiting_loads_never_block_local_requests(pair: EnginePair) -> Non
                         "role": "decode",
                         "transfer_id": pair.salt(),
                         "secret": "nobody offers this",
-                        "timeout_s": 8,
+                        "timeout_s": 30,
                         "remote": pair.config.engines[PREFILL].kv,
                     }
                 },
@@ -99,8 +99,9 @@ async def test_more_transfers_than_the_share_of_blocks(pair: EnginePair) -> None
 
 async def test_an_abort_during_a_load_frees_its_blocks(pair: EnginePair) -> None:
     """A client that leaves in the middle of a load leaves no block and no slot behind, on either side."""
+    mover = await pair.staging(DECODE)
     request = asyncio.ensure_future(pair.remote(prompt_tokens(6000, seed=40), 4))
-    await pair.until_received(500_000)
+    await pair.until_received(500_000, mover)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
 

@@ -1,7 +1,6 @@
 """An index that follows a pair of engines, compared with what they say that they had cached."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -12,12 +11,8 @@ from prfaas.fleet.prefix_index import PrefixIndex
 from prfaas.fleet.prompt_hasher import PromptHasher
 from prfaas.gateway.prefix_watch import PrefixWatch, feeds_of
 from prfaas.prefix import PrefixUpdate
+from tests.engine.models import prompt_tokens
 from tests.engine.pair import DECODE, PREFILL, EnginePair, until
-
-QUIET_S = 0.3
-"""An engine that has said nothing for so long has said everything: it publishes after every step."""
-NEWS_TIMEOUT_S = 20
-"""For what must come, on a machine that may stand still; past the mover's own look for lost events, each 2 s."""
 
 
 @dataclass
@@ -28,10 +23,8 @@ class Watched:
     index: PrefixIndex
     block_tokens: int
     hasher: PromptHasher = field(default_factory=PromptHasher)
-    heard_s: dict[str, float] = field(default_factory=dict)
-    """When each engine's last news came, or its last answer."""
-    news: dict[str, int] = field(default_factory=lambda: {PREFILL: 0, DECODE: 0})
-    """How many messages of each engine have come."""
+    stored: dict[str, set[int]] = field(default_factory=lambda: {PREFILL: set(), DECODE: set()})
+    """Blocks that each engine has told of, ever."""
     seen: list[tuple[int, int]] = field(default_factory=list)
     """Length and hit of each prompt so far."""
 
@@ -40,47 +33,32 @@ class Watched:
         return self.index.hits(hashes).get(engine, 0)
 
     async def follow(self, target: str) -> AsyncIterator[PrefixUpdate]:
-        """The feed of the engine at ``target``, with a note of when it said something."""
-        engine = next(name for name in self.news if self.pair.config.engines[name].kv == target)
+        """The feed of the engine at ``target``, with a note of what has gone into the index."""
+        engine = next(name for name in self.stored if self.pair.config.engines[name].kv == target)
         async for update in self.pair.reports.prefixes(target):
             yield update
-            self.news[engine] += 1
-            self.heard(engine)
-
-    def heard(self, engine: str) -> None:
-        self.heard_s[engine] = asyncio.get_running_loop().time()
+            for change in update.changes:
+                self.stored[engine].update(change.hashes if change.is_stored else ())
 
     async def settled(self, engine: str) -> None:
-        """Wait until the engine has been quiet for a while."""
+        """Wait until the index has all that the engine has done: it tells of that in order, and of this block last."""
+        prompt, salt = prompt_tokens(self.block_tokens + 1, seed=1), self.pair.salt()
+        await self.pair.complete(engine, prompt, 1, cache_salt=salt)
+        hashes = self.hasher.hash(np.array(prompt, np.uint32), ContentKeys(salt), self.index.ways)
+        block = {each for chain in hashes.chains.values() for each in chain.tolist()}
 
-        async def is_quiet() -> bool:
-            return asyncio.get_running_loop().time() >= self.heard_s.get(engine, 0) + QUIET_S
+        async def is_told() -> bool:
+            return not block.isdisjoint(self.stored[engine])
 
-        await until(is_quiet)
-
-    @asynccontextmanager
-    async def storing(self, engines: Iterable[str]) -> AsyncIterator[None]:
-        """What is asked within makes these engines store blocks: they have said so at the end of it."""
-        before = dict(self.news)
-        yield
-
-        async def have_told() -> bool:
-            return all(self.news[engine] > before[engine] for engine in engines)
-
-        await until(have_told, NEWS_TIMEOUT_S)
+        await until(is_told)
 
     async def check(self, engine: str, prompt: list[int], keys: ContentKeys = ContentKeys()) -> list[int]:  # noqa: B008
         """Ask, compare, and return the prompt with its answer."""
         await self.settled(engine)
         predicted = self.predicted(engine, prompt, keys)
-        stores = len(prompt) // self.block_tokens > predicted // self.block_tokens
         fields = {"cache_salt": keys.salt, "model": keys.adapter and keys.adapter[0]}
-        async with self.storing([engine] if stores else []):
-            answer = await self.pair.complete(
-                engine, prompt, 2, **{key: value for key, value in fields.items() if value}
-            )
-            assert answer.cached_tokens == predicted, f"{engine}: {len(prompt)} tokens, {keys}"
-        self.heard(engine)
+        answer = await self.pair.complete(engine, prompt, 2, **{key: value for key, value in fields.items() if value})
+        assert answer.cached_tokens == predicted, f"{engine}: {len(prompt)} tokens, {keys}"
         self.seen.append((len(prompt), predicted))
         return [*prompt, *answer.tokens]
 

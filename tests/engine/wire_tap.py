@@ -40,6 +40,7 @@ class WireTap:
         self._control_writers: list[asyncio.StreamWriter] = []
         self._passed = 0
         self._is_down = False
+        self._until_stall: int | None = None
         self._flows = asyncio.Event()
         self._flows.set()
         self.has_flipped = False
@@ -84,12 +85,15 @@ class WireTap:
         """Pass everything on again."""
         self._is_down = False
 
-    def stall(self) -> None:
-        """Hold up what comes on data connections; control messages pass."""
-        self._flows.clear()
+    def stall(self, after_bytes: int = 0) -> None:
+        """Hold up what comes on data connections once so much more of it has passed; control messages pass."""
+        self._until_stall = after_bytes
+        if not after_bytes:
+            self._flows.clear()
 
     def flow(self) -> None:
         """Let it pass again."""
+        self._until_stall = None
         self._flows.set()
 
     def _accept(self, port: int, is_data: bool) -> Accept:
@@ -116,9 +120,17 @@ class WireTap:
             while data := await source.read(CHUNK_BYTES):
                 if is_cache:
                     await self._flows.wait()
+                    self._count_down(len(data))
                 sink.write(self._changed(data) if is_cache else data)
                 await sink.drain()
+        await self._flows.wait()  # the end of a connection crosses no sooner than its bytes
         sink.close()
+
+    def _count_down(self, size_bytes: int) -> None:
+        if self._until_stall is not None:
+            self._until_stall -= size_bytes
+            if self._until_stall <= 0:
+                self._flows.clear()
 
     def _changed(self, data: bytes) -> bytes:
         if self._flip_after is None or self.has_flipped:

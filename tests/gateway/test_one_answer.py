@@ -72,7 +72,7 @@ BEHAVIOUR = st.lists(st.sampled_from(sorted(SCRIPTS)), min_size=1, max_size=3)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(
     behaviours=st.fixed_dictionaries(dict.fromkeys(SITES, BEHAVIOUR)),

@@ -10,9 +10,10 @@ from tests.transport.site_certificates import NAMES, make_sites, settings
 
 @pytest.fixture(scope="session", autouse=True)
 def patient() -> Iterator[None]:
-    """A machine that stands still for seconds loses no answer: no test is about this bound."""
+    """A machine that stands still for seconds loses no answer: no test is about these bounds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prfaas.transport.report.STATISTICS_TIMEOUT_S", 60.0)
+        patch.setattr("prfaas.transport.report.REPLY_MARGIN_S", 60.0)
         yield
 
 
