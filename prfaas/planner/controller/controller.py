@@ -277,4 +277,5 @@ class TwoScaleController:
             served - min(outlook.draining.requests_s, served),
             min(outlook.wanted.requests_s, needed) - served,
             -(-abs(more) // outlook.at_once),
+            is_rescue=outlook.now.requests_s <= 0,
         )

@@ -217,6 +217,21 @@ def test_without_a_local_prefill_engine_queues_keep_nothing_here() -> None:
         assert (one.state().steps > 0) == (most > 0)
 
 
+def test_the_last_decode_engine_is_replaced_at_once() -> None:
+    """It is lost a while after a conversion to prefill: the one back begins when it is confirmed, not after ten
+    minutes."""
+    one, fleet = controller(), FluidFleet(prefill=1, decode=3, remote=1)
+    seen = run(one, fleet, 400, 8.0)
+    assert {role for _, role in conversions(seen)} == {"prefill"}
+    last = conversions(seen)[-1][0]
+    decoders = [name for name, role in fleet.roles.items() if role == "decode"]
+    assert len(decoders) == 1
+    here = [local_engine(name, role) for name, role in fleet.roles.items() if role != "decode"]
+    lost = fleet_of([*here, remote_engine("cloud-0")], [link()])
+    advised = next(at for at in range(400, 1000) if one.step(float(at), lost).conversions)
+    assert advised <= 400 + SETTINGS.confirm_s + 1 < last + SETTINGS.reversal_s
+
+
 def test_an_impossible_pace_is_refused_at_once() -> None:
     """Rather than at the first plan."""
     with pytest.raises(ConfigError, match="fastest step"):

@@ -107,6 +107,17 @@ def test_between_two_there_is_a_pause() -> None:
     assert other[0] == 700
 
 
+def test_a_fleet_that_serves_nothing_is_not_kept_waiting() -> None:
+    """Neither by the pause before the other direction nor by one that was given up; it is confirmed all the same."""
+    conversions = Conversions(SETTINGS)
+    assert until_advised(conversions, wish(), range(100)) is not None
+    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(40.0, fleet_of(DECODERS))
+    found = until_advised(conversions, replace(wish("decode"), is_rescue=True), range(100, 1000))
+    assert found is not None
+    assert found[0] == 130
+
+
 def test_never_more_than_so_many_in_an_hour() -> None:
     """Four, however much there is to gain; the fifth an hour after the first."""
     conversions, begun = Conversions(SETTINGS), []
