@@ -54,6 +54,7 @@ class TwoScaleController:
         remote: the profile of the remote engines; the same.
         slo: what users are promised; the pace of tokens sets the batch that engines are expected to decode.
         convertible: names of the engines that may play either role; None for all that play one.
+        former: the one that this one replaces: pauses between conversions, and their number in an hour, hold over both.
 
     Raises:
         ConfigError: a pace that the profile says no batch keeps.
@@ -68,6 +69,7 @@ class TwoScaleController:
         slo: Slo = DEFAULT_SLO,
         settings: ControllerSettings | None = None,
         convertible: Collection[str] | None = None,
+        former: "TwoScaleController | None" = None,
     ) -> None:
         self._settings = settings or ControllerSettings()
         if local is not None and local.decode is not None:
@@ -78,7 +80,7 @@ class TwoScaleController:
         self._pace = DecodePace()
         self._links: dict[str, LinkCapacity] = {}
         self._short = ShortTerm(self._settings)
-        self._conversions = Conversions(self._settings)
+        self._conversions = former._conversions.following(self._settings) if former else Conversions(self._settings)
         self._planned = self._threshold = threshold_tokens
         self._plan: _Plan | None = None
         self._stock = Stock((), (), (), (), frozenset())

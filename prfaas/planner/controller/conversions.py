@@ -64,6 +64,13 @@ class Conversions:
         self._pending: dict[str, Pending] = {}
         self.waits_for = ""
 
+    def following(self, settings: ControllerSettings) -> "Conversions":
+        """The same under other settings: what was done counts on, what is wanted has to be confirmed anew."""
+        after = Conversions(settings)
+        after._advised_s.extend(self._advised_s)
+        after._last, after._held_until_s, after._pending = self._last, self._held_until_s, dict(self._pending)
+        return after
+
     @property
     def pending(self) -> tuple[Pending, ...]:
         """In the order in which they were advised."""

@@ -144,6 +144,20 @@ def test_none_at_all_may_be_configured() -> None:
     assert conversions.waits_for == "fewer than 0 in the last hour"
 
 
+def test_what_was_done_counts_under_other_settings() -> None:
+    """Two in an hour, and then four are allowed: two more; the one on its way stays on its way."""
+    conversions, begun = Conversions(replace(SETTINGS, max_conversions_per_hour=2, dwell_s=0.0)), []
+    for second in range(3000):
+        if second == 1000:
+            conversions = conversions.following(SETTINGS)
+            assert [each.conversion for each in conversions.pending] == [Conversion("d-1", "prefill")]
+        for conversion in conversions.next(float(second), wish(gain=100.0)):
+            begun.append(second)
+        if second not in range(31, 1001):
+            conversions.watch(float(second), fleet_of([local_engine("d-1", "prefill")]))
+    assert len(begun) == 4
+
+
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:
     """As in shadow mode: after a minute it counts as not followed, and ten minutes later it is said again."""
     conversions, fleet = Conversions(SETTINGS), fleet_of(DECODERS)
