@@ -127,10 +127,8 @@ class ControlLoop:
         metrics = services.metrics.control
         metrics.set_mode(services.config.controller.mode, get_args(Mode))
         metrics.threshold.set(services.view.policy.threshold_tokens)
-        if (advice := self._follower.advice) is not None:
-            metrics.wanted.set(threshold_of(services.config, advice))
-        if self._made is not None:
-            state = self._made[1].state()
-            metrics.arrival_rate.set(state.estimates.requests_s)
-            if state.now is not None:
-                metrics.capacity.set(state.now.requests_s)
+        advice, state = self._follower.advice, self._made[1].state() if self._made else None
+        # What nobody knows now is no figure: one of before would look like one of now.
+        metrics.wanted.set(math.nan if advice is None else threshold_of(services.config, advice))
+        metrics.arrival_rate.set(state.estimates.requests_s if state else math.nan)
+        metrics.capacity.set(state.now.requests_s if state and state.now else math.nan)
