@@ -27,6 +27,8 @@ from prfaas.routing.snapshot import FleetSnapshot
 DEFAULT_SLO = Slo(token_s=0.05)
 CAPACITY_CHANGE = 0.2
 """A link that carries so much more or less is planned with at once."""
+MIN_EARLY_S = 5.0
+"""Between two plans that come before their time: an engine that comes and goes may do so at every look."""
 FEW_SHARE = 0.05
 """A t of 0 cannot be multiplied: it moves from where so many prompts would stay local."""
 
@@ -89,6 +91,7 @@ class TwoScaleController:
         self._back_since_s: float | None = None
         self._is_lost = False
         self._now_s = 0.0
+        self._early_s = float("-inf")
         self._advised = 0
         self._waits_for = ""
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
@@ -116,7 +119,9 @@ class TwoScaleController:
             because = "; ".join(each for each in (planned, why) if each) or "as planned again"
             moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
-        conversions = self._conversions.next(now_s, self._wish(estimates))
+        # Nothing begins by a plan for other engines: one that has just been converted would be wanted once more.
+        is_for_these = self._plan is None or not self._is_for_others(self._plan)
+        conversions = self._conversions.next(now_s, self._wish(estimates)) if is_for_these else ()
         if conversions and self._plan is not None:
             self._advised += len(conversions)
             names = ", ".join(each.engine for each in conversions)
@@ -169,9 +174,18 @@ class TwoScaleController:
         return made.outlook.threshold_reason
 
     def _is_outdated(self, plan: _Plan, now_s: float) -> bool:
-        if plan.counts != self._stock.counts or now_s - plan.at_s >= self._settings.plan_interval_s:
+        if now_s - plan.at_s >= self._settings.plan_interval_s:
             return True
-        return abs(self._stock.capacity_bytes_s - plan.capacity_bytes_s) > CAPACITY_CHANGE * plan.capacity_bytes_s
+        change = abs(self._stock.capacity_bytes_s - plan.capacity_bytes_s)
+        has_changed = self._is_for_others(plan) or change > CAPACITY_CHANGE * plan.capacity_bytes_s
+        if not has_changed or now_s - self._early_s < MIN_EARLY_S:
+            return False
+        self._early_s = now_s
+        return True
+
+    def _is_for_others(self, plan: _Plan) -> bool:
+        """Engines have come, gone or changed their role since."""
+        return plan.counts != self._stock.counts
 
     def _plan_of(self, now_s: float, fleet: FleetSnapshot, estimates: Estimates) -> _Plan | None:
         """None while too little is known; ``_waits_for`` then says what of."""

@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 
 from prfaas.errors import ConfigError
+from prfaas.planner.controller import controller as module
 from prfaas.planner.controller.controller import TwoScaleController
+from prfaas.planner.controller.long_term import look
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.workload import Slo
 from prfaas.routing.figures import PrefillRate
@@ -230,6 +232,18 @@ def test_the_last_decode_engine_is_replaced_at_once() -> None:
     lost = fleet_of([*here, remote_engine("cloud-0")], [link()])
     advised = next(at for at in range(400, 1000) if one.step(float(at), lost).conversions)
     assert advised <= 400 + SETTINGS.confirm_s + 1 < last + SETTINGS.reversal_s
+
+
+def test_an_engine_that_flaps_is_not_planned_with_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes and goes each second for a minute: at once, then every five seconds, besides the plans that are due."""
+    made: list[object] = []
+    monkeypatch.setattr(module, "look", lambda *args, **more: made.append(args) or look(*args, **more))
+    one, here = controller(), [local_engine("p", "prefill"), local_engine("d", "decode")]
+    for second in range(60):
+        for _ in range(50):
+            one.note_arrival(float(second), 1000)
+        one.step(float(second), fleet_of([*here, local_engine("d-1", "decode", is_healthy=second % 2 == 0)]))
+    assert 12 <= len(made) <= 16
 
 
 def test_an_impossible_pace_is_refused_at_once() -> None:
