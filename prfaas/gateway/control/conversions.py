@@ -115,7 +115,9 @@ def _shortage(services: GatewayServices, engine: str, wanted: Role) -> str:
     role: Role = "decode" if wanted == "prefill" else "prefill"
     least = bounds.min_decode_engines if role == "decode" else bounds.min_prefill_engines
     left = [name for name in view.playing(role) - {engine} if view.is_usable(name)]
-    return f"{len(left)} other engines would be left to {role}, at least {least} have to be" if len(left) < least else ""
+    return (
+        f"{len(left)} other engines would be left to {role}, at least {least} have to be" if len(left) < least else ""
+    )
 
 
 def _is_convertible(config: Config, engine: str) -> bool:

@@ -27,7 +27,7 @@ def basis_of(config: Config) -> object:
 
 def controller_of(config: Config, former: SeenController | None = None) -> SeenController:
     """With the configuration's settings, and the profiles that it names. It counts the conversions of the ``former`` one
-    as its own.
+    as its own. One of several workers, which sees a part of the requests but all of the engines, has none to divide.
 
     Raises:
         ConfigError: a profile cannot be used, or not with the pace that is promised.
@@ -39,7 +39,7 @@ def controller_of(config: Config, former: SeenController | None = None) -> SeenC
         remote=_profile("remote", section.profiles.remote),
         slo=Slo(token_s=section.slo_token_s),
         settings=settings_of(config),
-        convertible=config.convertible_engines(),
+        convertible=config.convertible_engines() if config.gateway.workers == 1 else (),
         former=former if isinstance(former, TwoScaleController) else None,
     )
 

@@ -130,6 +130,24 @@ def test_without_profiles_measured_speeds_set_the_threshold() -> None:
     assert not [each for each in told["changes"] if each["kind"] == "conversion"]
 
 
+def test_one_of_several_workers_judges_no_division(tmp_path: Path) -> None:
+    """It sees a part of the requests and all of the engines: where a worker alone would have engines converted it says
+    what it lacks."""
+    pending, waits_for = [], []
+    for workers in (1, 2):
+        tree = with_profile(split_tree("shadow"), tmp_path)
+        del tree["links"][0], tree["engines"]["cloud-0"]
+        tree["gateway"]["workers"] = workers
+        at = real(tree)
+        ask(at, seconds=140, per_second=12, tokens=90)
+        state = at.loop.overview()["state"]
+        pending.append(len(state["pending"]))
+        waits_for.append(state["waits_for"])
+    assert pending == [1, 0]
+    assert "gateway.workers" not in waits_for[0]
+    assert "gateway.workers: 1 before a division is judged: this is one of 2" in waits_for[1]
+
+
 def test_a_profile_that_is_measured_again_is_followed(tmp_path: Path) -> None:
     """In the same file, at the next reload, which says so; one without a change keeps what was learnt."""
     tree = with_profile(split_tree(), tmp_path)
