@@ -45,8 +45,8 @@ class Live:
 
     def follow_with(self, follow: Callable[[Config], bool]) -> None:
         """Ask this of every configuration that is read again, the last before it counts. It follows and returns whether
-        that changed anything, or refuses it with a ConfigError. There is one alone: of two the first would have followed
-        what the second refuses."""
+        that changed anything, or refuses it with a ConfigError. There is one alone: of two the first would have
+        followed what the second refuses."""
         self._follow = follow
 
     @property

@@ -15,7 +15,7 @@ from prfaas.planner.workload import Slo
 
 
 def basis_of(config: Config) -> object:
-    """All that the controller is made of, to be compared: a profile by what is in its file, which may be measured again."""
+    """All that the controller is made of, to be compared: a profile by what its file holds, for it may be measured again."""
     section, profiles = config.controller, config.controller.profiles
     return (
         section.model_copy(update={"mode": "on"}),
@@ -26,8 +26,8 @@ def basis_of(config: Config) -> object:
 
 
 def controller_of(config: Config, former: SeenController | None = None) -> SeenController:
-    """With the configuration's settings, and the profiles that it names. It counts the conversions of the ``former`` one
-    as its own. One of several workers, which sees a part of the requests but all of the engines, has none to divide.
+    """With the configuration's settings, and the profiles that it names. It counts the conversions of the ``former``
+    one as its own. One of several workers, which sees a part of the requests but all of the engines, divides none.
 
     Raises:
         ConfigError: a profile cannot be used, or not with the pace that is promised.

@@ -146,13 +146,12 @@ def test_none_at_all_may_be_configured() -> None:
 
 def test_what_was_done_counts_under_other_settings() -> None:
     """Two in an hour, and then four are allowed: two more; the one on its way stays on its way."""
-    conversions, begun = Conversions(replace(SETTINGS, max_conversions_per_hour=2, dwell_s=0.0)), []
+    conversions, begun = Conversions(replace(SETTINGS, max_conversions_per_hour=2, dwell_s=0.0)), list[Conversion]()
     for second in range(3000):
         if second == 1000:
             conversions = conversions.following(SETTINGS)
             assert [each.conversion for each in conversions.pending] == [Conversion("d-1", "prefill")]
-        for conversion in conversions.next(float(second), wish(gain=100.0)):
-            begun.append(second)
+        begun += conversions.next(float(second), wish(gain=100.0))
         if second not in range(31, 1001):
             conversions.watch(float(second), fleet_of([local_engine("d-1", "prefill")]))
     assert len(begun) == 4
