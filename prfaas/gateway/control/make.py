@@ -15,7 +15,7 @@ from prfaas.planner.workload import Slo
 
 
 def basis_of(config: Config) -> object:
-    """All that the controller is made of, to be compared: a profile by what its file holds, for it may be measured again."""
+    """What the controller is made of, to compare: a profile by what its file holds, which may be measured again."""
     section, profiles = config.controller, config.controller.profiles
     return (
         section.model_copy(update={"mode": "on"}),

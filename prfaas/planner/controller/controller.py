@@ -82,7 +82,8 @@ class TwoScaleController:
         self._pace = DecodePace()
         self._links: dict[str, LinkCapacity] = {}
         self._short = ShortTerm(self._settings)
-        self._conversions = former._conversions.following(self._settings) if former else Conversions(self._settings)
+        before = former._conversions if former else Conversions(self._settings)
+        self._conversions: Conversions = before.following(self._settings)
         self._planned = self._threshold = threshold_tokens
         self._plan: _Plan | None = None
         self._stock = Stock((), (), (), (), frozenset())

@@ -6,13 +6,14 @@ decodes 5 requests/s; a remote one prefills 10,000 in 1 s.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from prfaas.errors import ConfigError
 from prfaas.planner.controller import controller as module
 from prfaas.planner.controller.controller import TwoScaleController
-from prfaas.planner.controller.long_term import look
+from prfaas.planner.controller.long_term import Outlook, look
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.workload import Slo
 from prfaas.routing.figures import PrefillRate
@@ -237,7 +238,12 @@ def test_the_last_decode_engine_is_replaced_at_once() -> None:
 def test_an_engine_that_flaps_is_not_planned_with_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes and goes each second for a minute: at once, then every five seconds, besides the plans that are due."""
     made: list[object] = []
-    monkeypatch.setattr(module, "look", lambda *args, **more: made.append(args) or look(*args, **more))
+
+    def counted(*args: Any, **more: Any) -> Outlook:
+        made.append(args)
+        return look(*args, **more)
+
+    monkeypatch.setattr(module, "look", counted)
     one, here = controller(), [local_engine("p", "prefill"), local_engine("d", "decode")]
     for second in range(60):
         for _ in range(50):
