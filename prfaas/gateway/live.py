@@ -41,6 +41,13 @@ class Live:
         self._source = source
         self._swapped = asyncio.Event()
         self._former_reports: list[ReportSource] = []
+        self._follow: Callable[[Config], bool] = lambda _: False
+
+    def follow_with(self, follow: Callable[[Config], bool]) -> None:
+        """Ask this of every configuration that is read again, the last before it counts. It follows and returns whether
+        that changed anything, or refuses it with a ConfigError. There is one alone: of two the first would have
+        followed what the second refuses."""
+        self._follow = follow
 
     @property
     def now(self) -> GatewayServices:
@@ -65,6 +72,8 @@ class Live:
         access = self._now.access.following(config, self._source.env)
         if access is not self._now.access and "tenants" not in changes.other:
             changes = replace(changes, other=(*changes.other, "tenants"))  # the same files hold other keys
+        if self._follow(config) and config == self._now.config:
+            changes = replace(changes, other=(*changes.other, "controller"))  # the same files hold other profiles
         if config != self._now.config or access is not self._now.access:
             self._swap(config, changes, reports, access)
         log.info("configuration read again: %s", changes)

@@ -20,7 +20,7 @@ class ControlMetrics:
         self._mode = gauge("mode", "1 for the mode that it is in.", ["mode"])
         self.wanted.set(math.nan)
         # Each worker of a gateway counts its own requests.
-        self.arrival_rate = gauge("arrival_rate", "Requests a second, as estimated.", mode="livesum")
+        self.arrival_rate = gauge("arrival_rate", "Requests a second, as estimated; NaN in mode off.", mode="livesum")
         self.capacity = gauge(
             "capacity", "Requests a second that the fleet serves as it is divided; NaN before a plan."
         )

@@ -22,7 +22,7 @@ from prfaas.transport.report import ReportClient
 class Ordered:
     """A controller that keeps the configured threshold."""
 
-    def __init__(self, orders: Path, config: Config) -> None:
+    def __init__(self, orders: Path, config: Config, _: object) -> None:
         self._orders = orders
         self._threshold = config.policy.threshold_tokens
 

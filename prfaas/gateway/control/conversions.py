@@ -53,11 +53,12 @@ class Conversions:
         return ""
 
     def step(self, services: GatewayServices) -> Sequence[Ended]:
-        """Look at all of them. Returns those that are over now."""
-        looked_at = {engine: self._look(services, engine, one) for engine, one in self._underway.items()}
-        ended = [each for each in looked_at.values() if each is not None]
-        for each in ended:
-            self._end(services, each)
+        """Look at all of them, each as the one before has left the fleet. Returns those that are over now."""
+        ended = []
+        for engine, one in list(self._underway.items()):
+            if (each := self._look(services, engine, one)) is not None:
+                self._end(services, each)
+                ended.append(each)
         return ended
 
     def give_up(self, services: GatewayServices, why: str) -> Sequence[Ended]:
@@ -86,6 +87,8 @@ class Conversions:
             return given_up("an operator drained it")
         if status.converting_s is None:
             return given_up("it takes requests again: an operator said so, or it has another address")
+        if problem := _shortage(services, engine, one.role):
+            return given_up(problem)
         if status.inflight == 0:
             return Ended(engine, one.role, "converted", f"after {now_s - one.began_s:.1f} s")
         if now_s >= one.ends_s:
@@ -93,22 +96,28 @@ class Conversions:
         return None
 
     def _obstacle(self, services: GatewayServices, wanted: Conversion) -> str:
-        engine, view, bounds = wanted.engine, services.view, services.config.controller
+        engine = wanted.engine
         if not _is_convertible(services.config, engine):
             return "it is not convertible"
         if engine in self._underway:
             return f"it is being converted to {self._underway[engine].role}"
-        if view.roles(engine) == (wanted.role,):
+        if services.view.roles(engine) == (wanted.role,):
             return f"its role is {wanted.role} already"
         if services.fleet.status(engine).drained_s is not None:
             return "an operator drained it"
-        # Whatever the controller thinks, the site goes on decoding and prefilling.
-        role: Role = "decode" if wanted.role == "prefill" else "prefill"
-        least = bounds.min_decode_engines if role == "decode" else bounds.min_prefill_engines
-        left = [name for name in view.playing(role) - {engine} if view.is_usable(name)]
-        if len(left) < least:
-            return f"{len(left)} other engines would be left to {role}, at least {least} have to be"
-        return ""
+        return _shortage(services, engine, wanted.role)
+
+
+def _shortage(services: GatewayServices, engine: str, wanted: Role) -> str:
+    """Whether too few would do what the engine did, empty when enough would. Whatever the controller thinks, the site
+    goes on decoding and prefilling; also when others are lost while the engine drains."""
+    view, bounds = services.view, services.config.controller
+    role: Role = "decode" if wanted == "prefill" else "prefill"
+    least = bounds.min_decode_engines if role == "decode" else bounds.min_prefill_engines
+    left = [name for name in view.playing(role) - {engine} if view.is_usable(name)]
+    return (
+        f"{len(left)} other engines would be left to {role}, at least {least} have to be" if len(left) < least else ""
+    )
 
 
 def _is_convertible(config: Config, engine: str) -> bool:

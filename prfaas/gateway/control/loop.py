@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, get_args
@@ -11,19 +12,20 @@ from prfaas.config.controller import Mode
 from prfaas.fleet.fleet import NOT_PROBED
 from prfaas.gateway.control.follow import Follower, threshold_of
 from prfaas.gateway.control.history import History
+from prfaas.gateway.control.make import basis_of
 from prfaas.gateway.control.told import overview_of
 from prfaas.gateway.live import Live
 from prfaas.gateway.services import GatewayServices
 from prfaas.planner.controller.view import SeenController
 
-MakeController = Callable[[Config], SeenController]
-"""A controller for a configuration. Raises ConfigError."""
+MakeController = Callable[[Config, SeenController | None], SeenController]
+"""A controller for a configuration, and the one that it comes after, if any. Raises ConfigError."""
 
 log = logging.getLogger(__name__)
 
 
 class ControlLoop:
-    """Owns the controller; belongs to one event loop.
+    """Owns the controller, and makes another one when the configuration calls for it; belongs to one event loop.
 
     In ``shadow`` the fleet never follows: what is said is logged and kept. In ``on`` the threshold is set at once and
     conversions are begun. In ``off`` nobody is asked; then, as in ``shadow``, threshold and roles are the file's.
@@ -47,8 +49,8 @@ class ControlLoop:
         self._mode = live.now.config.controller.mode
         self._looks = self._errors = 0
         self._error = ""
-        if live.now.config.controller.mode != "off":
-            self._controller(live.now.config)
+        self._follow(live.now.config)
+        live.follow_with(self._follow)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -93,39 +95,40 @@ class ControlLoop:
         return self._has_begun
 
     def _look(self, services: GatewayServices) -> None:
-        config, mode, taken = services.config, services.config.controller.mode, services.demand.take()
+        mode, taken = services.config.controller.mode, services.demand.take()
         if mode != self._mode:
             self._mode = mode
             self._follower.let_go(services, f"the controller is {mode} now")
             self._follower.forget()  # what was said of doing it is not said of not doing it, and the other way round
-        if mode == "off":
+        if mode == "off" or self._made is None:
             self._made = None
             return
         self._follower.settle(services)
-        controller = self._controller(config)
+        controller = self._made[1]
         for at_s, tokens in taken.arrivals:
             controller.note_arrival(at_s, tokens)
         for tokens in taken.answers:
             controller.note_answer(tokens)
         self._follower.follow(services, controller.step(services.clock.now_s(), services.view.look()))
 
-    def _controller(self, config: Config) -> SeenController:
-        """The one for this configuration; it learns anew only where something that it was made of has changed."""
-        section, engines = config.controller, tuple(config.convertible_engines())
-        basis = (section.model_copy(update={"mode": "on"}), config.model.max_model_len, engines)
-        if self._made is None or self._made[0] != basis:
-            self._made = basis, self._make(config)
-            self._follower.forget()
-        return self._made[1]
+    def _follow(self, config: Config) -> bool:
+        """Have the controller for this configuration; returns whether it is another one. It learns anew only where
+        something that it is made of has changed. Raises ConfigError: then all stays as it was."""
+        if config.controller.mode == "off":
+            return False
+        basis = basis_of(config)
+        if self._made is not None and self._made[0] == basis:
+            return False
+        self._made = basis, self._make(config, self._made[1] if self._made else None)
+        self._follower.forget()
+        return True
 
     def _tell_metrics(self, services: GatewayServices) -> None:
         metrics = services.metrics.control
         metrics.set_mode(services.config.controller.mode, get_args(Mode))
         metrics.threshold.set(services.view.policy.threshold_tokens)
-        if (advice := self._follower.advice) is not None:
-            metrics.wanted.set(threshold_of(services.config, advice))
-        if self._made is not None:
-            state = self._made[1].state()
-            metrics.arrival_rate.set(state.estimates.requests_s)
-            if state.now is not None:
-                metrics.capacity.set(state.now.requests_s)
+        advice, state = self._follower.advice, self._made[1].state() if self._made else None
+        # What nobody knows now is no figure: one of before would look like one of now.
+        metrics.wanted.set(math.nan if advice is None else threshold_of(services.config, advice))
+        metrics.arrival_rate.set(state.estimates.requests_s if state else math.nan)
+        metrics.capacity.set(state.now.requests_s if state and state.now else math.nan)

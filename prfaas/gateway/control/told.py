@@ -32,12 +32,17 @@ def overview_of(services: GatewayServices, follower: Follower, state: Controller
             {"engine": name, "role": one.role, "for_s": round(now_s - one.began_s, 3)}
             for name, one in follower.conversions.underway.items()
         ],
-        "state": None if state is None else told(state),
+        "state": None if state is None else told(state, config.gateway.workers),
     }
 
 
-def told(state: ControllerState) -> dict[str, Any]:
+def told(state: ControllerState, workers: int = 1) -> dict[str, Any]:
     """Its changes are left out: whoever follows them keeps the history."""
     plain: dict[str, Any] = msgspec.to_builtins(state)
     del plain["changes"]
+    if workers > 1:
+        alone = (
+            f"gateway.workers: 1 before a division is judged: this is one of {workers}, with its part of the requests"
+        )
+        plain["waits_for"] = "; ".join(each for each in (state.waits_for, alone) if each)
     return plain

@@ -27,6 +27,8 @@ from prfaas.routing.snapshot import FleetSnapshot
 DEFAULT_SLO = Slo(token_s=0.05)
 CAPACITY_CHANGE = 0.2
 """A link that carries so much more or less is planned with at once."""
+MIN_EARLY_S = 5.0
+"""Between two plans that come before their time: an engine that comes and goes may do so at every look."""
 FEW_SHARE = 0.05
 """A t of 0 cannot be multiplied: it moves from where so many prompts would stay local."""
 
@@ -54,6 +56,7 @@ class TwoScaleController:
         remote: the profile of the remote engines; the same.
         slo: what users are promised; the pace of tokens sets the batch that engines are expected to decode.
         convertible: names of the engines that may play either role; None for all that play one.
+        former: the one that this one replaces: pauses between conversions, and their number in an hour, hold over both.
 
     Raises:
         ConfigError: a pace that the profile says no batch keeps.
@@ -68,6 +71,7 @@ class TwoScaleController:
         slo: Slo = DEFAULT_SLO,
         settings: ControllerSettings | None = None,
         convertible: Collection[str] | None = None,
+        former: "TwoScaleController | None" = None,
     ) -> None:
         self._settings = settings or ControllerSettings()
         if local is not None and local.decode is not None:
@@ -78,7 +82,8 @@ class TwoScaleController:
         self._pace = DecodePace()
         self._links: dict[str, LinkCapacity] = {}
         self._short = ShortTerm(self._settings)
-        self._conversions = Conversions(self._settings)
+        before = former._conversions if former else Conversions(self._settings)
+        self._conversions: Conversions = before.following(self._settings)
         self._planned = self._threshold = threshold_tokens
         self._plan: _Plan | None = None
         self._stock = Stock((), (), (), (), frozenset())
@@ -87,6 +92,7 @@ class TwoScaleController:
         self._back_since_s: float | None = None
         self._is_lost = False
         self._now_s = 0.0
+        self._early_s = float("-inf")
         self._advised = 0
         self._waits_for = ""
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
@@ -114,7 +120,9 @@ class TwoScaleController:
             because = "; ".join(each for each in (planned, why) if each) or "as planned again"
             moved = [f"t {said(self._threshold)} -> {said(threshold)}: {because}"]
             self._threshold = threshold
-        conversions = self._conversions.next(now_s, self._wish(estimates))
+        # Nothing begins by a plan for other engines: one that has just been converted would be wanted once more.
+        is_for_these = self._plan is None or not self._is_for_others(self._plan)
+        conversions = self._conversions.next(now_s, self._wish(estimates)) if is_for_these else ()
         if conversions and self._plan is not None:
             self._advised += len(conversions)
             names = ", ".join(each.engine for each in conversions)
@@ -167,9 +175,18 @@ class TwoScaleController:
         return made.outlook.threshold_reason
 
     def _is_outdated(self, plan: _Plan, now_s: float) -> bool:
-        if plan.counts != self._stock.counts or now_s - plan.at_s >= self._settings.plan_interval_s:
+        if now_s - plan.at_s >= self._settings.plan_interval_s:
             return True
-        return abs(self._stock.capacity_bytes_s - plan.capacity_bytes_s) > CAPACITY_CHANGE * plan.capacity_bytes_s
+        change = abs(self._stock.capacity_bytes_s - plan.capacity_bytes_s)
+        has_changed = self._is_for_others(plan) or change > CAPACITY_CHANGE * plan.capacity_bytes_s
+        if not has_changed or now_s - self._early_s < MIN_EARLY_S:
+            return False
+        self._early_s = now_s
+        return True
+
+    def _is_for_others(self, plan: _Plan) -> bool:
+        """Engines have come, gone or changed their role since."""
+        return plan.counts != self._stock.counts
 
     def _plan_of(self, now_s: float, fleet: FleetSnapshot, estimates: Estimates) -> _Plan | None:
         """None while too little is known; ``_waits_for`` then says what of."""
@@ -277,4 +294,5 @@ class TwoScaleController:
             served - min(outlook.draining.requests_s, served),
             min(outlook.wanted.requests_s, needed) - served,
             -(-abs(more) // outlook.at_once),
+            is_rescue=outlook.now.requests_s <= 0,
         )

@@ -40,6 +40,7 @@ class Wish:
         loss_requests_s: of the demand, that is not served while they do.
         gain_requests_s: of the demand, that is served more once all wanted conversions are done.
         rounds: of so many at once, until then.
+        is_rescue: nothing at all can be served before.
     """
 
     role: Role
@@ -48,6 +49,7 @@ class Wish:
     loss_requests_s: float
     gain_requests_s: float
     rounds: int
+    is_rescue: bool = False
 
 
 class Conversions:
@@ -61,6 +63,13 @@ class Conversions:
         self._held_until_s = float("-inf")
         self._pending: dict[str, Pending] = {}
         self.waits_for = ""
+
+    def following(self, settings: ControllerSettings) -> "Conversions":
+        """The same under other settings: what was done counts on, what is wanted has to be confirmed anew."""
+        after = Conversions(settings)
+        after._advised_s.extend(self._advised_s)
+        after._last, after._held_until_s, after._pending = self._last, self._held_until_s, dict(self._pending)
+        return after
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -125,7 +134,8 @@ class Conversions:
             return f"a gain: {gain:.3g} requests in {settings.horizon_s:g} s do not outweigh {cost:.3g} lost meanwhile"
         if (left_s := since_s + settings.confirm_s - now_s) > 0:
             return f"{left_s:.0f} s more in which it is still wanted"
-        if (left_s := self._dwell_end_s(wish.role) - now_s) > 0:
+        # Pauses spare a fleet that serves; one that serves nothing has nothing to spare.
+        if not wish.is_rescue and (left_s := self._dwell_end_s(wish.role) - now_s) > 0:
             return f"{left_s:.0f} s more since the last one"
         return "" if self._left(now_s) else f"fewer than {settings.max_conversions_per_hour} in the last hour"
 

@@ -126,7 +126,7 @@ def controlled(tree: dict[str, Any] | None = None) -> Controlled:
     )
     live = Live(services, ConfigSource(lambda: parse_config(tree), lambda _: FakeReports()))
 
-    def make(config: Config) -> FakeController:
+    def make(config: Config, _: object) -> FakeController:
         made.append(config)
         return controller
 

@@ -116,6 +116,32 @@ def test_the_site_goes_on_decoding() -> None:
     assert at.changes()[2][1].startswith("cannot convert edge-0 to prefill: 0 other")
 
 
+@pytest.mark.parametrize("inflight", [0, 1])
+def test_the_last_engine_that_is_left_takes_requests_again(inflight: int) -> None:
+    """The other decode engine is lost while this one drains: it is given up at the next look, idle or not."""
+    at = controlled()
+    with ExitStack() as running:
+        for _ in range(inflight):
+            running.enter_context(at.services.fleet.load("edge-1"))
+        at.look(Advice(5, (TO_PREFILL,)))
+        at.services.fleet.note("edge-0", "gone")
+        at.look(Advice(5))
+    assert states(at)["edge-1"] == (False, True, False)
+    why = "0 other engines would be left to decode, at least 1 have to be"
+    assert at.changes()[-1] == ("given_up", f"edge-1 is not converted to prefill: {why}")
+
+
+def test_of_two_that_drain_one_goes_on_when_another_is_lost() -> None:
+    """Giving up the first leaves enough for the second."""
+    tree = split_tree()
+    tree["engines"]["edge-3"] = {**tree["engines"]["edge-1"], "url": "http://127.0.0.1:8199", "kv": "127.0.0.1:7199"}
+    at = controlled(tree)
+    at.look(Advice(5, (TO_PREFILL, Conversion("edge-3", "prefill"))))
+    at.services.fleet.note("edge-0", "gone")
+    at.look(Advice(5))
+    assert (states(at)["edge-1"], states(at)["edge-3"]) == ((False, True, False), (True, False, False))
+
+
 def test_the_lower_bound_of_prefill_engines_is_kept() -> None:
     """So many stay, besides one that leaves."""
     at = controlled(split_tree(min_prefill_engines=1))

@@ -29,7 +29,7 @@ async def steered(mode: str, controller: FakeController, without: tuple[str, ...
         tree["policy"]["hand_over_min_tokens"] = 1
         tree["controller"] = {"mode": mode, "interval_s": 0.005, "plan_interval_s": 1, "min_prefill_engines": 0}
 
-    async with wide(without, edit=edit, make_controller=lambda _: controller) as running:
+    async with wide(without, edit=edit, make_controller=lambda *_: controller) as running:
         running.reports.default = TransferReport("any", ok=True, tokens=9, cache_bytes=90)
         yield running
 

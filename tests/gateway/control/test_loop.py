@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 
 import pytest
 
@@ -196,6 +197,19 @@ def test_switched_off_the_file_holds_again(mode: str) -> None:
     assert (view.policy.threshold_tokens, view.roles("edge-1"), view.roles("edge-2")) == (5, ("decode",), ("prefill",))
     assert not at.services.fleet.status("edge-2").is_draining
     assert ("given_up", f"edge-2 is not converted to decode: the controller is {mode} now") in at.changes()
+
+
+def test_switched_off_no_figure_is_left() -> None:
+    """What it wanted and knew before looks like nothing of now; the threshold in force is the file's."""
+    at = controlled()
+    at.look(Advice(9, reasons=WHY))
+    at.tree["controller"]["mode"] = "off"
+    at.live.reload()
+    at.look()
+    values = [at.value(name) for name in ("wanted_threshold_tokens", "arrival_rate", "capacity")]
+    assert all(math.isnan(value) for value in values if value is not None)
+    assert None not in values
+    assert at.value("threshold_tokens") == 5
 
 
 def test_switched_on_it_does_what_it_said() -> None:

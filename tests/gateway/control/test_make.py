@@ -130,6 +130,64 @@ def test_without_profiles_measured_speeds_set_the_threshold() -> None:
     assert not [each for each in told["changes"] if each["kind"] == "conversion"]
 
 
+def test_one_of_several_workers_judges_no_division(tmp_path: Path) -> None:
+    """It sees a part of the requests and all of the engines: where a worker alone would have engines converted it says
+    what it lacks."""
+    pending, waits_for = [], []
+    for workers in (1, 2):
+        tree = with_profile(split_tree("shadow"), tmp_path)
+        del tree["links"][0], tree["engines"]["cloud-0"]
+        tree["gateway"]["workers"] = workers
+        at = real(tree)
+        ask(at, seconds=140, per_second=12, tokens=90)
+        state = at.loop.overview()["state"]
+        pending.append(len(state["pending"]))
+        waits_for.append(state["waits_for"])
+    assert pending == [1, 0]
+    assert "gateway.workers" not in waits_for[0]
+    assert "gateway.workers: 1 before a division is judged: this is one of 2" in waits_for[1]
+
+
+def test_a_profile_that_is_measured_again_is_followed(tmp_path: Path) -> None:
+    """In the same file, at the next reload, which says so; one without a change keeps what was learnt."""
+    tree = with_profile(split_tree(), tmp_path)
+    at = real(tree)
+    ask(at, seconds=2, per_second=1, tokens=40)
+    assert str(at.live.reload()) == "nothing changed"
+    assert at.loop.overview()["state"]["estimates"]["requests"] == 2
+    with_profile(tree, tmp_path, decode=[{"batch": 10, "step_s": 0.03}])
+    assert str(at.live.reload()) == "changed controller"
+    assert at.loop.overview()["state"]["estimates"]["requests"] == 0
+
+
+@pytest.mark.parametrize("content", ["decode: 3", None])
+def test_reload_refuses_a_profile_that_cannot_be_used(tmp_path: Path, content: str | None) -> None:
+    """Nothing of the file is followed, and the controller goes on as it was."""
+    at = real(with_profile(split_tree(), tmp_path))
+    file = tmp_path / "profile.yaml"
+    file.write_text(content) if content else file.unlink()
+    at.tree["policy"]["threshold_tokens"] = 7
+    with pytest.raises(ConfigError, match=r"controller\.profiles\.local: .*profile\.yaml"):
+        at.live.reload()
+    ask(at, seconds=2, per_second=1, tokens=40)
+    told = at.loop.overview()
+    assert (told["errors"], told["looks"], told["configured_threshold_tokens"]) == (0, 2, 5)
+
+
+def test_another_setting_forgets_no_conversion(tmp_path: Path) -> None:
+    """One that was advised is still waited for although a reload has made another controller."""
+    at = real(with_profile(split_tree("shadow"), tmp_path))
+    del at.tree["links"][0], at.tree["engines"]["cloud-0"]
+    at.live.reload()
+    ask(at, seconds=140, per_second=12, tokens=90)
+    before = at.loop.overview()["state"]
+    at.tree["controller"]["dwell_s"] = 70
+    at.live.reload()
+    after = at.loop.overview()["state"]
+    assert before["pending"]
+    assert (after["pending"], after["estimates"]["requests"]) == (before["pending"], 0)
+
+
 def test_too_little_is_said_in_words() -> None:
     """Before enough requests have come the plan says what it waits for, and t stays as configured."""
     at = real(split_tree())

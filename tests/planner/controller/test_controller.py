@@ -6,11 +6,14 @@ decodes 5 requests/s; a remote one prefills 10,000 in 1 s.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from prfaas.errors import ConfigError
+from prfaas.planner.controller import controller as module
 from prfaas.planner.controller.controller import TwoScaleController
+from prfaas.planner.controller.long_term import Outlook, look
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.workload import Slo
 from prfaas.routing.figures import PrefillRate
@@ -215,6 +218,38 @@ def test_without_a_local_prefill_engine_queues_keep_nothing_here() -> None:
         assert advice.threshold_tokens is not None
         assert advice.threshold_tokens <= most
         assert (one.state().steps > 0) == (most > 0)
+
+
+def test_the_last_decode_engine_is_replaced_at_once() -> None:
+    """It is lost a while after a conversion to prefill: the one back begins when it is confirmed, not after ten
+    minutes."""
+    one, fleet = controller(), FluidFleet(prefill=1, decode=3, remote=1)
+    seen = run(one, fleet, 400, 8.0)
+    assert {role for _, role in conversions(seen)} == {"prefill"}
+    last = conversions(seen)[-1][0]
+    decoders = [name for name, role in fleet.roles.items() if role == "decode"]
+    assert len(decoders) == 1
+    here = [local_engine(name, role) for name, role in fleet.roles.items() if role != "decode"]
+    lost = fleet_of([*here, remote_engine("cloud-0")], [link()])
+    advised = next(at for at in range(400, 1000) if one.step(float(at), lost).conversions)
+    assert advised <= 400 + SETTINGS.confirm_s + 1 < last + SETTINGS.reversal_s
+
+
+def test_an_engine_that_flaps_is_not_planned_with_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes and goes each second for a minute: at once, then every five seconds, besides the plans that are due."""
+    made: list[object] = []
+
+    def counted(*args: Any, **more: Any) -> Outlook:
+        made.append(args)
+        return look(*args, **more)
+
+    monkeypatch.setattr(module, "look", counted)
+    one, here = controller(), [local_engine("p", "prefill"), local_engine("d", "decode")]
+    for second in range(60):
+        for _ in range(50):
+            one.note_arrival(float(second), 1000)
+        one.step(float(second), fleet_of([*here, local_engine("d-1", "decode", is_healthy=second % 2 == 0)]))
+    assert 12 <= len(made) <= 16
 
 
 def test_an_impossible_pace_is_refused_at_once() -> None:

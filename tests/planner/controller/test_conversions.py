@@ -107,6 +107,17 @@ def test_between_two_there_is_a_pause() -> None:
     assert other[0] == 700
 
 
+def test_a_fleet_that_serves_nothing_is_not_kept_waiting() -> None:
+    """Neither by the pause before the other direction nor by one that was given up; it is confirmed all the same."""
+    conversions = Conversions(SETTINGS)
+    assert until_advised(conversions, wish(), range(100)) is not None
+    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(40.0, fleet_of(DECODERS))
+    found = until_advised(conversions, replace(wish("decode"), is_rescue=True), range(100, 1000))
+    assert found is not None
+    assert found[0] == 130
+
+
 def test_never_more_than_so_many_in_an_hour() -> None:
     """Four, however much there is to gain; the fifth an hour after the first."""
     conversions, begun = Conversions(SETTINGS), []
@@ -131,6 +142,19 @@ def test_none_at_all_may_be_configured() -> None:
     conversions = Conversions(replace(SETTINGS, max_conversions_per_hour=0))
     assert until_advised(conversions, wish(gain=100.0), range(0, 20_000, 10)) is None
     assert conversions.waits_for == "fewer than 0 in the last hour"
+
+
+def test_what_was_done_counts_under_other_settings() -> None:
+    """Two in an hour, and then four are allowed: two more; the one on its way stays on its way."""
+    conversions, begun = Conversions(replace(SETTINGS, max_conversions_per_hour=2, dwell_s=0.0)), list[Conversion]()
+    for second in range(3000):
+        if second == 1000:
+            conversions = conversions.following(SETTINGS)
+            assert [each.conversion for each in conversions.pending] == [Conversion("d-1", "prefill")]
+        begun += conversions.next(float(second), wish(gain=100.0))
+        if second not in range(31, 1001):
+            conversions.watch(float(second), fleet_of([local_engine("d-1", "prefill")]))
+    assert len(begun) == 4
 
 
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:

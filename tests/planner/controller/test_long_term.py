@@ -7,7 +7,7 @@ them in 0.2 and 2 s and decodes 5 requests/s, a remote one prefills in 0.1 and 1
 import pytest
 
 from prfaas.planner.controller.long_term import Outlook, allowed_thresholds, look
-from prfaas.planner.controller.model import Counts, FleetModel
+from prfaas.planner.controller.model import Counts, Cuts, Division, FleetModel
 from prfaas.planner.controller.settings import ControllerSettings
 from tests.planner import cases
 
@@ -76,6 +76,25 @@ def test_a_decode_bound_fleet_wants_more_decode() -> None:
     found = outlook(Counts(5, 1), 6.0, fleet=model(remote_engines=4, output_tokens=400))
     assert found.wanted.decode_engines > 1
     assert found.reason.startswith("local decode binds at 1.25 requests/s")
+
+
+@pytest.mark.parametrize("engines", [8, 1000])
+def test_a_plan_takes_no_longer_for_many_engines(engines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand engines are looked at in steps, so that the division is within a few of the best one."""
+    made: list[int] = []
+    division = Cuts.division
+
+    def counted(self: Cuts, counts: Counts, at: int = -1) -> Division:
+        made.append(at)
+        return division(self, counts, at)
+
+    monkeypatch.setattr(Cuts, "division", counted)
+    demand = 0.75 * engines
+    found = outlook(Counts(engines // 8, engines - engines // 8), demand, fleet=model(remote_engines=0))
+    assert len(made) < 60
+    assert found.wanted.requests_s >= demand / SETTINGS.target_utilisation
+    needed = demand / SETTINGS.target_utilisation * 0.65
+    assert 0 <= found.wanted.prefill_engines - needed <= 1 + engines / 32
 
 
 def test_bounds_on_the_division_hold() -> None:
