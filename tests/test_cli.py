@@ -123,7 +123,7 @@ import sys
 from prfaas import cli
 print(*sorted({"aiohttp", "fastapi", "grpc", "openai", "transformers", "uvicorn"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert not done.stdout.split()
 
 
