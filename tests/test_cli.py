@@ -127,7 +127,7 @@ from prfaas import cli
 heavy = {"aiohttp", "fastapi", "grpc", "matplotlib", "numpy", "openai", "transformers", "uvicorn"}
 print(*sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert not done.stdout.split()
 
 

@@ -32,7 +32,7 @@ async def stalled_answer(running: Stand, *, is_stream: bool) -> list[Message]:
 
     request = ApiRequest("chat", {"model": "tiny", "messages": [], "stream": is_stream})
     job = Job("req-1", request, PromptTokens(TokenIds.of([1])), PLACED, None, running.services.clock.now_s())
-    await asyncio.wait_for(Relay(running.services, job)({"type": "http"}, receive, send), 60)
+    await asyncio.wait_for(Relay(running.services, job)({"type": "http"}, receive, send), 200)
     return sent
 
 

@@ -55,7 +55,7 @@ async def test_process_serves_and_stops_on_ctrl_c(tmp_path: Path) -> None:
         await eventually(lambda: _status(port, "/health") == 200)
         assert _status(port, "/ready") == 503
         process.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(process.communicate(), 60)
+        _, errors = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()

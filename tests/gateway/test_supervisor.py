@@ -136,7 +136,7 @@ time.sleep(600)
         os.kill(os.getpid(), signal.SIGHUP)
     await eventually((tmp_path / "run2").exists)
     gateway.stop()
-    assert await asyncio.wait_for(serving, 60) == 0
+    assert await asyncio.wait_for(serving, 200) == 0
     assert len(pauses(caplog)) == 2
 
 
@@ -155,4 +155,4 @@ time.sleep(600)
     await asyncio.sleep(0)
     assert not serving.done()
     gateway.stop()
-    assert await asyncio.wait_for(serving, 60) == 0
+    assert await asyncio.wait_for(serving, 200) == 0
