@@ -9,6 +9,9 @@ from prfaas.routing.figures import CacheSize, PrefillRate
 from prfaas.routing.scarcity import Scarcity
 from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
 
+MAX_IDLE = 20_000
+"""States of engines without a queue that are kept to be used again: some 5 MB."""
+
 
 class FleetView:
     """Belongs to one simulation. Engines whose numbers are in ``changed`` are looked at anew."""
@@ -19,7 +22,7 @@ class FleetView:
         self._links: Sequence[Link] = ()
         self._rates: list[PrefillRate] = []
         self._states: list[EngineState] = []
-        self._idle: dict[tuple[int, int, bool], EngineState] = {}
+        self._idle: dict[tuple[int, int, int, bool], EngineState] = {}
         self._shown: tuple[EngineState, ...] = ()
         self.link_states: tuple[LinkState, ...] = ()
         self._before: list[tuple[float, float, float]] = []
@@ -54,9 +57,11 @@ class FleetView:
         engine = self._engines[at]
         if engine.waiting_tokens or engine.is_draining or not engine.is_healthy:
             return _state(engine, self._rates[at])
-        key = (at, engine.inflight, engine.can_prefill)
+        key = (at, engine.inflight, engine.awaiting, engine.can_prefill)
         known = self._idle.get(key)
         if known is None:
+            if len(self._idle) >= MAX_IDLE:
+                self._idle.clear()
             known = self._idle[key] = _state(engine, self._rates[at])
         return known
 
@@ -106,4 +111,5 @@ def _state(engine: Engine, rate: PrefillRate) -> EngineState:
         capacity,
         rate,
         None if capacity is None else min(1.0, engine.inflight / capacity),
+        awaiting=engine.awaiting,
     )

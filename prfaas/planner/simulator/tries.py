@@ -69,6 +69,8 @@ class Tries:
         request.work_s = prefiller.seconds(tokens - hit, hit)
         request.tries += 1
         decoder.inflight += 1
+        decoder.awaiting += 1
+        request.awaiting = 1
         decoder.touch()
         if prefiller is not decoder:
             prefiller.inflight += 1
@@ -101,6 +103,7 @@ class Tries:
         if self._has_caches and request.arrival.block_ids:
             self._caches.admit(prefiller.at, request.arrival.block_ids)
         if prefiller is request.decode:
+            self._has_cache(request)
             return
         prefiller.inflight -= 1
         prefiller.touch()
@@ -123,7 +126,13 @@ class Tries:
         request.transfer = None
         if self._has_caches and request.arrival.block_ids:
             self._caches.admit(request.decode.at, request.arrival.block_ids)
+        self._has_cache(request)
         request.decode.join(request)
+
+    def _has_cache(self, request: Request) -> None:
+        request.decode.awaiting -= request.awaiting
+        request.awaiting = 0
+        request.decode.touch()
 
     def answering(self, request: Request) -> None:
         request.prefill.waiting_tokens -= request.uncached_tokens
@@ -173,6 +182,7 @@ class Tries:
         if request.first_token_s < 0:
             prefiller.waiting_tokens -= request.uncached_tokens
         decoder.inflight -= 1
+        self._has_cache(request)
         if prefiller is not decoder and prefiller.holds(request):
             prefiller.inflight -= 1
             prefiller.remove(request)
