@@ -77,7 +77,8 @@ class Tries:
             prefiller.touch()
             if prefiller.site != decoder.site:
                 self._open(request, hit)
-        prefiller.waiting_tokens += request.uncached_tokens
+        request.waiting_tokens = request.uncached_tokens
+        prefiller.waiting_tokens += request.waiting_tokens
         prefiller.submit(request)
         failures = self._simulation.failures
         if failures.is_any_known and not (failures.is_well(prefiller) and failures.is_well(decoder)):
@@ -106,7 +107,7 @@ class Tries:
             self._has_cache(request)
             return
         prefiller.inflight -= 1
-        prefiller.touch()
+        self._is_prefilled(request)
         if request.transfer is not None:
             self._links[prefiller.site].prefilled(request.transfer)
         else:
@@ -129,14 +130,18 @@ class Tries:
         self._has_cache(request)
         request.decode.join(request)
 
+    def _is_prefilled(self, request: Request) -> None:
+        request.prefill.waiting_tokens -= request.waiting_tokens
+        request.waiting_tokens = 0
+        request.prefill.touch()
+
     def _has_cache(self, request: Request) -> None:
         request.decode.awaiting -= request.awaiting
         request.awaiting = 0
         request.decode.touch()
 
     def answering(self, request: Request) -> None:
-        request.prefill.waiting_tokens -= request.uncached_tokens
-        request.prefill.touch()
+        self._is_prefilled(request)
 
     def answered(self, request: Request) -> None:
         request.decode.inflight -= 1
@@ -179,8 +184,7 @@ class Tries:
 
     def _undo(self, request: Request) -> None:
         prefiller, decoder = request.prefill, request.decode
-        if request.first_token_s < 0:
-            prefiller.waiting_tokens -= request.uncached_tokens
+        self._is_prefilled(request)
         decoder.inflight -= 1
         self._has_cache(request)
         if prefiller is not decoder and prefiller.holds(request):
