@@ -2,8 +2,9 @@
 
     answers that are decoded at once = tokens a second x seconds a step
 
-Those that wait for their prefill, or whose cache is on its way, are not among them (``EngineState.awaiting``). More than
-the largest batch do not run at once, however many are there. The means are over minutes: a difference of ``TOLERANCE`` to the profile is no difference.
+Those that wait for their prefill, or whose cache is on its way, are not among them (``EngineState.awaiting``). More
+than the largest batch do not run at once, however many are there. The means are over minutes: a difference of
+``TOLERANCE`` to the profile is no difference.
 """
 
 from prfaas.planner.controller.decayed import DecayedMean, DecayedRate
