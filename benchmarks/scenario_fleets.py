@@ -29,8 +29,8 @@ SITES = (1, 8, 64)
 def scenarios(seed: int) -> Iterator[Scenario]:
     """All, offered seven to nine tenths of what the planner promises the fleet as it is at the beginning, so that a
     policy which keeps its t and its division fails in the drift and when the link falls; where the site is lost less,
-    which the local engines alone can just serve. In "local" it is 85 % of what they can (1.36 requests/s by the planner):
-    there keeping everything local is good, and a controller can be worse."""
+    which the local engines alone can just serve. In "local" it is 85 % of what they can (1.36 requests/s): keeping all
+    is good there, and a controller can be worse."""
     yield Scenario("trace", fleet(cache_tokens=CACHE_TOKENS), Trace(TRACE, speed=2.0), PROMISE)
     yield _synthetic("bursts", seed, 2.7, 2 * HOUR_S, cv=3.0)
     drift = Synthetic(2.9, 2 * HOUR_S, SHORT, 1024, seed, length_scale=ramp(0.5 * HOUR_S, 1.5 * HOUR_S, 3.0))
