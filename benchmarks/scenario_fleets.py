@@ -29,7 +29,8 @@ SITES = (1, 8, 64)
 def scenarios(seed: int) -> Iterator[Scenario]:
     """All, offered seven to nine tenths of what the planner promises the fleet as it is at the beginning, so that a
     policy which keeps its t and its division fails in the drift and when the link falls; where the site is lost less,
-    which the local engines alone can just serve."""
+    which the local engines alone can just serve. In "local" it is 85 % of what they can (1.36 requests/s): keeping all
+    is good there, and a controller can be worse."""
     yield Scenario("trace", fleet(cache_tokens=CACHE_TOKENS), Trace(TRACE, speed=2.0), PROMISE)
     yield _synthetic("bursts", seed, 2.7, 2 * HOUR_S, cv=3.0)
     drift = Synthetic(2.9, 2 * HOUR_S, SHORT, 1024, seed, length_scale=ramp(0.5 * HOUR_S, 1.5 * HOUR_S, 3.0))
@@ -42,6 +43,7 @@ def scenarios(seed: int) -> Iterator[Scenario]:
     yield replace(_synthetic("link", seed, 2.4, 3 * HOUR_S), changes=falls)
     lost = (Change(HOUR_S, "site_down", "cloud-0"), Change(2 * HOUR_S, "site_up", "cloud-0"))
     yield replace(_synthetic("site lost", seed, 1.1, 3 * HOUR_S), changes=lost)
+    yield _synthetic("local", seed, 1.15, 2 * HOUR_S)
     for sites in SITES:
         arrivals = Synthetic(0.65 * sites, HOUR_S / max(1, sites / 8), LENGTHS, 1024, seed)
         yield Scenario(f"sites {sites}", many_sites(sites), arrivals, PROMISE)

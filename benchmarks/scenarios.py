@@ -26,6 +26,7 @@ from prfaas.planner.simulator.contestants import CONTESTANTS, Contestant
 from prfaas.planner.simulator.outcome import Outcome
 from prfaas.planner.simulator.policies import Setting
 from prfaas.planner.simulator.run import simulate
+from prfaas.planner.simulator.situation import split_engines
 from prfaas.planner.simulator.spec import Scenario
 
 WANTED_VS_ORACLE, WANTED_VS_ALL_LOCAL = 0.95, 0.98
@@ -63,7 +64,17 @@ def run(scenario: Scenario) -> Outcomes:
             progress.reset(task, description=f"{scenario.name}: {name}")
             return lambda count: progress.advance(task, count)
 
-        return compare(scenario, begin=begin)
+        outcomes = compare(scenario, begin=begin)
+        outcomes["homogeneous"] = _best_all_local(scenario, outcomes["homogeneous"], begin)
+        return outcomes
+
+
+def _best_all_local(scenario: Scenario, planned: Outcome, begin: Callable[[str], Callable[[int], None]]) -> Outcome:
+    """The division that simulation prefers, whatever the planner does."""
+    divisions = range(1, len(split_engines(scenario.fleet)))
+    settings = [Setting("homogeneous", None, engines) for engines in divisions[:: max(1, len(divisions) // 16)]]
+    runs = [simulate(scenario, setting, begin(setting.name)) for setting in settings]
+    return max([planned, *runs], key=lambda each: each.good)
 
 
 def figures(results: dict[str, Outcomes]) -> dict[str, object]:

@@ -63,6 +63,7 @@ class Attempt:
         self._silence_s = silence_s
         self._load = ExitStack()
         self._unprefilled = ExitStack()
+        self._awaiting = ExitStack()
         self._permits = ExitStack()
         self._answer: Answer | None = None
         self._prefill: asyncio.Task[TryFailed | None] | None = None
@@ -77,6 +78,7 @@ class Attempt:
             self._count_here()
             with self._unprefilled:
                 return await self._within_patience(self._decode(decode_permit), decode_permit)
+        self._awaiting.enter_context(self._services.view.awaiting(self._way.decode))
         prefill_permit = self._permit(self._way.prefill, "prefill")
         self._link = self._link_permit(self._way.prefill)
         self._report = asyncio.create_task(self._watch(self._transfer, prefill_permit))
@@ -89,6 +91,7 @@ class Attempt:
         self._prefill.add_done_callback(lambda _: self._unprefilled.close())
         self._prefill.add_done_callback(lambda _: prefill_permit.drop())
         decode = asyncio.create_task(self._decode(decode_permit))
+        decode.add_done_callback(lambda _: self._awaiting.close())
         try:
             await self._until_prefill_is_over(decode, self._prefill, self._report)
             has_cache = self._report.done() and (report := self._report.result()) is not None and report.ok
@@ -112,6 +115,7 @@ class Attempt:
         if self._answer is not None:
             self._answer.close()
         self._load.close()
+        self._awaiting.close()
         await cancel(self._prefill)
 
     async def aclose(self) -> None:
@@ -158,10 +162,13 @@ class Attempt:
     def _count_here(self) -> None:
         """The same for the decode engine itself: up to its first output, or where the answer comes as a whole for as
         long as the prefill should take. Nobody would say otherwise when it was over."""
-        if self._request.is_stream:
+        if not self._uncached_tokens:
+            return
+        prefill_s = self._services.view.prefill_s(self._way.decode, self._uncached_tokens)
+        if self._request.is_stream or prefill_s:
             self._count_at(self._way.decode)
-        elif prefill_s := self._services.view.prefill_s(self._way.decode, self._uncached_tokens):
-            self._count_at(self._way.decode)
+            self._unprefilled.enter_context(self._services.view.awaiting(self._way.decode))
+        if not self._request.is_stream and prefill_s:
             timer = asyncio.get_running_loop().call_later(prefill_s, self._unprefilled.close)
             self._unprefilled.callback(timer.cancel)
 
@@ -222,6 +229,7 @@ class Attempt:
         fault = None if report.ok else report_fault(report.reason)
         if fault is None:
             self._unprefilled.close()
+            self._awaiting.close()
             prefill_permit.end(True)  # its own answer, which nobody needs, may come after the client's whole answer
         if self._link is not None and (fault is None or fault in AGAINST_LINK):
             self._link.end(fault is None)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from prfaas.config import Config, EngineConfig, Role
 from prfaas.fleet.cache_fit import CacheFit
 from prfaas.fleet.fleet import EngineStatus, Fleet
-from prfaas.fleet.waiting import WaitingTokens
+from prfaas.fleet.waiting import Waiting
 from prfaas.gateway.engine_speeds import EngineSpeeds
 from prfaas.gateway.link_states import LinkStates
 from prfaas.gateway.policy import cache_of, policy_of
@@ -24,6 +24,7 @@ class _Known(NamedTuple):
 
     status: EngineStatus
     waiting: int
+    awaiting: int
     is_broken: bool
     rate: PrefillRate | None
     state: EngineState
@@ -47,7 +48,7 @@ class FleetView:
         self.links = LinkStates(config)
         self._cache = cache_of(config.policy)
         self._cache_fit = CacheFit()
-        self._waiting = WaitingTokens()
+        self._waiting, self._awaiting = Waiting(), Waiting()
         self.speeds = EngineSpeeds(config, fleet.clock)
         self._states: dict[str, _Known] = {}
         self._turn = -1
@@ -61,7 +62,7 @@ class FleetView:
             view._steered_as(self)
         view.links = self.links.following(config)
         view.speeds = self.speeds.following(config)
-        view._waiting, view._cache_fit = self._waiting, self._cache_fit
+        view._waiting, view._awaiting, view._cache_fit = self._waiting, self._awaiting, self._cache_fit
         view._cache = view._cache or _size_of(view._cache_fit)
         return view
 
@@ -118,6 +119,10 @@ class FleetView:
         """Count so many tokens as waiting for their prefill at the engine for the duration of a block."""
         return self._waiting.at(engine, tokens)
 
+    def awaiting(self, engine: str) -> AbstractContextManager[None]:
+        """Count a request that the engine is to decode as one without its cache for the duration of a block."""
+        return self._awaiting.at(engine)
+
     def prefill_s(self, engine: str, tokens: int) -> float:
         """How long until so many more tokens are prefilled there, behind those that wait; 0 where nobody knows."""
         rate = self.speeds.of(engine)
@@ -139,18 +144,20 @@ class FleetView:
 
     def _state(self, name: str, engine: EngineConfig, has_spare: bool) -> EngineState:
         """Made anew only when something about the engine has changed: with many engines that is most of a snapshot."""
-        status, waiting, rate = self._fleet.status(name), self._waiting.of(name), self.speeds.of(name)
+        status, rate = self._fleet.status(name), self.speeds.of(name)
+        waiting, awaiting = self._waiting.of(name), self._awaiting.of(name)
         is_broken = not self._fleet.breakers.of(name).admits and (has_spare or name not in self._decoders)
         known = self._states.get(name)
         if (
             known is None
             or known.status is not status
             or known.waiting != waiting
+            or known.awaiting != awaiting
             or known.is_broken != is_broken
             or known.rate is not rate
         ):
-            made = self._made(engine, status, waiting, is_broken, rate)
-            known = self._states[name] = _Known(status, waiting, is_broken, rate, made)
+            made = replace(self._made(engine, status, waiting, is_broken, rate), awaiting=awaiting)
+            known = self._states[name] = _Known(status, waiting, awaiting, is_broken, rate, made)
         return known.state
 
     def _made(

@@ -46,6 +46,7 @@ class EngineState:
         prefill: how fast it prefills, None when unknown: then nothing is predicted of it.
         decode_load: how full its decode batch is, in [0, 1], None when unknown.
         adapters: names of the LoRA adapters that it has, None when it has not been asked.
+        awaiting: of ``inflight``, those that are to be decoded there and whose cache is not there yet.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EngineState:
     prefill: PrefillRate | None = None
     decode_load: float | None = None
     adapters: frozenset[str] | None = None
+    awaiting: int = 0
 
     @property
     def speed(self) -> str | None:

@@ -109,6 +109,27 @@ async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> N
         (await each).close()
 
 
+async def test_a_request_awaits_its_cache_until_it_is_there(running: Stand) -> None:
+    """The end of its prefill is not enough: the cache may be on the link for long. Nor has it to be answered."""
+    answering, prefilled = asyncio.Event(), asyncio.Event()
+    running.edge.script, running.cloud.script = hold(answering), hold(prefilled)
+
+    def seen() -> tuple[int, int, int]:
+        decoder, prefiller = running.services.view.look().engines
+        return decoder.inflight, decoder.awaiting, prefiller.waiting_tokens
+
+    asking = asyncio.create_task(running.chat(10))
+    await eventually(lambda: seen() == (1, 1, 10))
+    running.reports.default = None
+    prefilled.set()
+    await eventually(lambda: seen() == (1, 1, 0))
+    transfer = (await running.cloud.call(0)).params["prfaas"]["transfer_id"]
+    running.reports.give(replace(USED, transfer_id=transfer))
+    await eventually(lambda: seen() == (1, 0, 0))
+    answering.set()
+    (await asking).close()
+
+
 async def test_whole_answers_wait_as_long_as_their_prefill_should_take(running: Stand) -> None:
     """Nobody says when the prefill of a whole answer ends: it counts for as long as predicted, or not at all."""
     answering = asyncio.Event()

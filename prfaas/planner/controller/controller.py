@@ -112,7 +112,7 @@ class TwoScaleController:
         told = [*self._conversions.watch(now_s, fleet)]
         estimates = self._demand.estimates(now_s)
         if self._local and self._local.decode:
-            self._pace.step(now_s, fleet, estimates.uncached_tokens or 1.0, self._local.decode.batch[-1])
+            self._pace.step(now_s, fleet, self._local.decode.batch[-1])
         planned = self._replan(now_s, fleet, estimates)
         threshold, why, is_brief = self._threshold_now(now_s)
         moved = []

@@ -2,9 +2,9 @@
 
     answers that are decoded at once = tokens a second x seconds a step
 
-The gateway knows the requests on its decode engines, not which of them still wait for their prefill; so many as the
-waiting tokens make prompts of mean length are taken off. More than the largest batch do not run at once, however many
-are there. The means are over minutes: a difference of ``TOLERANCE`` to the profile is no difference.
+Those that wait for their prefill, or whose cache is on its way, are not among them (``EngineState.awaiting``). More
+than the largest batch do not run at once, however many are there. The means are over minutes: a difference of
+``TOLERANCE`` to the profile is no difference.
 """
 
 from prfaas.planner.controller.decayed import DecayedMean, DecayedRate
@@ -31,15 +31,14 @@ class DecodePace:
         """An answer has ended with so many tokens."""
         self._tokens.add(now_s, output_tokens)
 
-    def step(self, now_s: float, fleet: FleetSnapshot, mean_tokens: float, largest_batch: int) -> None:
+    def step(self, now_s: float, fleet: FleetSnapshot, largest_batch: int) -> None:
         """Look at the fleet, engines that drain included: they still answer."""
         self._tokens.begin(now_s)
         self._began_s = now_s if self._began_s is None else self._began_s
         decoding = [each for each in fleet.engines if each.site == fleet.site and each.can_decode and each.is_healthy]
         self._engines = 0 if any(each.can_prefill for each in decoding) else len(decoding)
-        waiting = sum(each.waiting_tokens for each in fleet.engines) / max(mean_tokens, 1.0)
-        running = sum(each.inflight for each in decoding) - waiting
-        self._running.add(now_s, min(max(running, 0.0), float(largest_batch * len(decoding))))
+        running = sum(min(each.inflight - each.awaiting, largest_batch) for each in decoding)
+        self._running.add(now_s, float(max(running, 0)))
 
     def wait_s(self, now_s: float) -> float:
         """Until enough has been seen, 0 from then on."""

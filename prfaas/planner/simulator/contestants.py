@@ -11,13 +11,15 @@ from prfaas.planner.hardware import Hardware
 from prfaas.planner.plan import Plan
 from prfaas.planner.search import all_local, plan
 from prfaas.planner.simulator.policies import PREDICTIVE, Setting
-from prfaas.planner.simulator.situation import hardware_of, split_engines, workload_of
+from prfaas.planner.simulator.situation import hardware_of, opening_of, split_engines, workload_of
 from prfaas.planner.simulator.spec import Scenario
 from prfaas.planner.workload import Slo, Workload
 
 Contestant = Literal["homogeneous", "naive", "fixed", "controller", "predictive", "oracle"]
 CONTESTANTS: tuple[Contestant, ...] = get_args(Contestant)
 
+OPENING_S = 1800.0
+"""What the controller's first plan is made from: nobody who has to find out as it happens knows more."""
 PREDICTIVE_TOKENS = 512
 """Below it a remote prefill is never sooner: the router's default t."""
 
@@ -36,8 +38,8 @@ def settings_for(scenario: Scenario, given: Given | None = None) -> dict[Contest
     - ``homogeneous``: nothing remote, and the division that serves the most without the remote site.
     - ``naive``: everything remote, every local engine decodes.
     - ``fixed``: the planner's t and division for the average workload; or those that are given.
-    - ``controller``: begins as that, and the controller goes on.
-    - ``predictive``: that division, and the router's predictions.
+    - ``controller``: begins with the plan for the first half hour, or what is given, and the controller goes on.
+    - ``predictive``: ``fixed``'s division, and the router's predictions.
 
     A fleet whose local engines do both is divided by nobody; then t has to be given.
     """
@@ -49,11 +51,15 @@ def settings_for(scenario: Scenario, given: Given | None = None) -> dict[Contest
     here = all_local(hardware, workload, slo, averaging="each_length")
     threshold = best.threshold_tokens if given.threshold_tokens is None else given.threshold_tokens
     engines = best.prefill_engines
+    opening = opening_of(scenario, OPENING_S) or workload
+    first = plan(hardware, opening, slo, prefill_engines=given.prefill_engines, averaging="each_length")
+    first_tokens = first.threshold_tokens if given.threshold_tokens is None else given.threshold_tokens
+    controller = _controller(scenario, first_tokens)
     return {
         "homogeneous": Setting("homogeneous", None, here.prefill_engines),
         "naive": Setting("naive", 0, 0),
         "fixed": Setting("fixed", threshold, engines),
-        "controller": Setting("controller", threshold, engines, controller=_controller(scenario, threshold)),
+        "controller": Setting("controller", first_tokens, first.prefill_engines, controller=controller),
         "predictive": Setting("predictive", PREDICTIVE_TOKENS, engines, rules=PREDICTIVE),
     }
 

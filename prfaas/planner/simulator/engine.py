@@ -38,8 +38,8 @@ class Hooks(Protocol):
 
 
 class Engine:
-    """One engine. Its owner changes what the router sees, ``inflight``, ``waiting_tokens``, ``is_healthy``,
-    ``is_draining`` and the roles, and calls ``touch`` then.
+    """One engine. Its owner changes what the router sees, ``inflight``, ``waiting_tokens``, ``awaiting``,
+    ``is_healthy``, ``is_draining`` and the roles, and calls ``touch`` then.
 
     Attributes:
         touch: to be called when something that the router sees has changed.
@@ -53,7 +53,7 @@ class Engine:
         self.seconds = prefill_seconds(spec.profile.prefill)
         self.can_prefill, self.can_decode = spec.role != "decode", spec.role != "prefill"
         self.is_healthy, self.is_draining = True, False
-        self.inflight = self.waiting_tokens = 0
+        self.inflight = self.waiting_tokens = self.awaiting = 0
         self.prefill_busy_s = self.batch_s = 0.0
         self._events, self.touch = events, functools.partial(touch, at)
         self.hooks: Hooks

@@ -1,6 +1,11 @@
-"""The snapshots that the router decides on, made the way the gateway makes them: what has not changed is used again."""
+"""The snapshots that the router decides on, made the way the gateway makes them: what has not changed is used again.
+
+Of a link they tell what its ends measure (``gateway/link_states.py``), not what it could carry.
+"""
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from prfaas.planner.simulator.engine import Engine
@@ -8,6 +13,14 @@ from prfaas.planner.simulator.link import FULL_SHARE, Link
 from prfaas.routing.figures import CacheSize, PrefillRate
 from prfaas.routing.scarcity import Scarcity
 from prfaas.routing.snapshot import EngineState, FleetSnapshot, LinkState
+
+STAGED_BYTES = float(256 << 20)
+"""Of caches on their way out of one engine: the default of ``engine/settings.py``, ``send_mib``. What waits beyond it
+stays in the engine's blocks, and no mover counts it."""
+AVERAGING_S = 2.0
+"""Of activity, over which goodput is averaged (``transport/goodput.py``)."""
+MAX_IDLE = 20_000
+"""States of engines without a queue that are kept to be used again: some 5 MB."""
 
 
 class FleetView:
@@ -17,9 +30,10 @@ class FleetView:
         self._site, self._cache, self._scarcity = site, cache, scarcity
         self._engines: Sequence[Engine] = ()
         self._links: Sequence[Link] = ()
+        self._staged_bytes: list[float] = []
         self._rates: list[PrefillRate] = []
         self._states: list[EngineState] = []
-        self._idle: dict[tuple[int, int, bool], EngineState] = {}
+        self._idle: dict[tuple[int, int, int, bool], EngineState] = {}
         self._shown: tuple[EngineState, ...] = ()
         self.link_states: tuple[LinkState, ...] = ()
         self._before: list[tuple[float, float, float]] = []
@@ -30,6 +44,8 @@ class FleetView:
         """What there is to look at, before the first snapshot."""
         self._engines = engines
         self._links = [link for link in links if link.spec.bandwidth_bytes_s > 0]  # one that carries nothing is none
+        behind = Counter(engine.site for engine in engines)
+        self._staged_bytes = [behind[link.spec.source] * STAGED_BYTES for link in self._links]
         self._rates = [engine.spec.profile.prefill_rate() for engine in engines]
         self._states = [_state(engine, rate) for engine, rate in zip(engines, self._rates, strict=True)]
         self._shown = tuple(self._states)
@@ -40,13 +56,17 @@ class FleetView:
         self._before = [(0.0, 0.0, 0.0) for _ in self._links]
 
     def snapshot(self) -> FleetSnapshot:
-        """The fleet now; each call is another turn."""
+        """The fleet now, for a decision: each call is another turn."""
+        self._turns += 1
+        return self.look()
+
+    def look(self) -> FleetSnapshot:
+        """The same without a turn, for whoever decides nothing."""
         if self.changed:
             for at in self.changed:
                 self._states[at] = self._state(at)
             self.changed.clear()
             self._shown = tuple(self._states)
-        self._turns += 1
         return FleetSnapshot(self._site, self._shown, self.link_states, self._turns, self._cache)
 
     def _state(self, at: int) -> EngineState:
@@ -54,9 +74,11 @@ class FleetView:
         engine = self._engines[at]
         if engine.waiting_tokens or engine.is_draining or not engine.is_healthy:
             return _state(engine, self._rates[at])
-        key = (at, engine.inflight, engine.can_prefill)
+        key = (at, engine.inflight, engine.awaiting, engine.can_prefill)
         known = self._idle.get(key)
         if known is None:
+            if len(self._idle) >= MAX_IDLE:
+                self._idle.clear()
             known = self._idle[key] = _state(engine, self._rates[at])
         return known
 
@@ -71,7 +93,7 @@ class FleetView:
         self.link_states = tuple(dataclasses.replace(state, is_broken=link.is_broken) for state, link in pairs)
 
     def _look(self, at: int, link: Link, passed_s: float) -> LinkState:
-        queued_bytes = link.queued_bytes
+        queued_bytes = min(link.queued_bytes, self._staged_bytes[at])
         delivered, active_s, full_s = (
             now - before
             for now, before in zip((link.delivered_bytes, link.active_s, link.full_s), self._before[at], strict=True)
@@ -82,13 +104,25 @@ class FleetView:
         is_congested = full_s >= FULL_SHARE * passed_s
         return dataclasses.replace(
             old,
-            goodput_bytes_s=link.capacity_bytes_s if active_s and link.capacity_bytes_s else old.goodput_bytes_s,
+            goodput_bytes_s=_goodput_bytes_s(old.goodput_bytes_s, delivered, active_s, full_s),
             queued_bytes=queued_bytes,
             utilisation=utilisation,
             is_congested=is_congested,
             is_scarce=self._scarcity.step(old.is_scarce, utilisation, is_congested),
             is_broken=link.is_broken,
         )
+
+
+def _goodput_bytes_s(before_bytes_s: float, delivered_bytes: float, active_s: float, full_s: float) -> float:
+    """Averaged over activity. A link that was not full tells what was made for it: that can only raise the average."""
+    if active_s <= 0:
+        return before_bytes_s
+    rate_bytes_s = delivered_bytes / active_s
+    if not before_bytes_s:
+        return rate_bytes_s
+    if rate_bytes_s < before_bytes_s and full_s < FULL_SHARE * active_s:
+        return before_bytes_s
+    return before_bytes_s + (1 - math.exp(-active_s / AVERAGING_S)) * (rate_bytes_s - before_bytes_s)
 
 
 def _state(engine: Engine, rate: PrefillRate) -> EngineState:
@@ -106,4 +140,5 @@ def _state(engine: Engine, rate: PrefillRate) -> EngineState:
         capacity,
         rate,
         None if capacity is None else min(1.0, engine.inflight / capacity),
+        awaiting=engine.awaiting,
     )

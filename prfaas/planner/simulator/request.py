@@ -36,6 +36,8 @@ class Request:
         prefill, decode: the engines of the present try; the same one when it does both.
         held_tokens: of the prompt, cached at ``decode`` when the try began.
         uncached_tokens: what ``prefill`` computes.
+        waiting_tokens: of those, what ``prefill`` still counts as waiting: all of them or none.
+        awaiting: 1 while ``decode`` counts it as one without its cache, else 0.
         work_s: seconds of that prefill on an engine that does nothing else.
         transfer: its cache on a link, None when none crosses.
         tries: so many have begun; an event of an earlier one is stale.
@@ -45,6 +47,7 @@ class Request:
 
     __slots__ = (
         "arrival",
+        "awaiting",
         "decode",
         "first_token_s",
         "held_tokens",
@@ -54,6 +57,7 @@ class Request:
         "transfer",
         "tries",
         "uncached_tokens",
+        "waiting_tokens",
         "work_s",
     )
 
@@ -62,7 +66,7 @@ class Request:
         self.placement = placement
         self.prefill: Engine
         self.decode: Engine
-        self.held_tokens = self.uncached_tokens = self.tries = 0
+        self.held_tokens = self.uncached_tokens = self.waiting_tokens = self.awaiting = self.tries = 0
         self.work_s = self.target = 0.0
         self.transfer: Transfer | None = None
         self.first_token_s = -1.0

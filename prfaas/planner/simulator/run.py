@@ -101,7 +101,7 @@ class Simulation:
         self.tries.give_up_late()
         self.roles.step()
         if self.controller and not self._is_over:
-            advice = self.controller.step(now_s, self.view.snapshot())
+            advice = self.controller.step(now_s, self.view.look())
             self.set_threshold(threshold_of(advice.threshold_tokens))
             self.roles.convert(advice.conversions)
             if len(self.tally.reasons) < MAX_REASONS:

@@ -29,6 +29,12 @@ def workload_of(scenario: Scenario) -> Workload:
     return found
 
 
+def opening_of(scenario: Scenario, until_s: float) -> Workload | None:
+    """The same of what comes before ``until_s``, None where nothing does."""
+    first = itertools.takewhile(lambda arrival: arrival.at_s < until_s, scenario.arrivals())
+    return _workloads(scenario, itertools.islice(first, MAX_ARRIVALS), [0.0])[0]
+
+
 def workloads_of(scenario: Scenario, starts_s: Sequence[float]) -> list[Workload | None]:
     """The same of each part of it, from one start to the next; ascending, the first at 0. None where nothing comes."""
     return _workloads(scenario, scenario.arrivals(), starts_s)

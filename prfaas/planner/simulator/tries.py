@@ -69,13 +69,16 @@ class Tries:
         request.work_s = prefiller.seconds(tokens - hit, hit)
         request.tries += 1
         decoder.inflight += 1
+        decoder.awaiting += 1
+        request.awaiting = 1
         decoder.touch()
         if prefiller is not decoder:
             prefiller.inflight += 1
             prefiller.touch()
             if prefiller.site != decoder.site:
                 self._open(request, hit)
-        prefiller.waiting_tokens += request.uncached_tokens
+        request.waiting_tokens = request.uncached_tokens
+        prefiller.waiting_tokens += request.waiting_tokens
         prefiller.submit(request)
         failures = self._simulation.failures
         if failures.is_any_known and not (failures.is_well(prefiller) and failures.is_well(decoder)):
@@ -101,9 +104,10 @@ class Tries:
         if self._has_caches and request.arrival.block_ids:
             self._caches.admit(prefiller.at, request.arrival.block_ids)
         if prefiller is request.decode:
+            self._has_cache(request)
             return
         prefiller.inflight -= 1
-        prefiller.touch()
+        self._is_prefilled(request)
         if request.transfer is not None:
             self._links[prefiller.site].prefilled(request.transfer)
         else:
@@ -123,11 +127,21 @@ class Tries:
         request.transfer = None
         if self._has_caches and request.arrival.block_ids:
             self._caches.admit(request.decode.at, request.arrival.block_ids)
+        self._has_cache(request)
         request.decode.join(request)
 
-    def answering(self, request: Request) -> None:
-        request.prefill.waiting_tokens -= request.uncached_tokens
+    def _is_prefilled(self, request: Request) -> None:
+        request.prefill.waiting_tokens -= request.waiting_tokens
+        request.waiting_tokens = 0
         request.prefill.touch()
+
+    def _has_cache(self, request: Request) -> None:
+        request.decode.awaiting -= request.awaiting
+        request.awaiting = 0
+        request.decode.touch()
+
+    def answering(self, request: Request) -> None:
+        self._is_prefilled(request)
 
     def answered(self, request: Request) -> None:
         request.decode.inflight -= 1
@@ -170,9 +184,9 @@ class Tries:
 
     def _undo(self, request: Request) -> None:
         prefiller, decoder = request.prefill, request.decode
-        if request.first_token_s < 0:
-            prefiller.waiting_tokens -= request.uncached_tokens
+        self._is_prefilled(request)
         decoder.inflight -= 1
+        self._has_cache(request)
         if prefiller is not decoder and prefiller.holds(request):
             prefiller.inflight -= 1
             prefiller.remove(request)

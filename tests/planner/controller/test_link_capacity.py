@@ -31,6 +31,23 @@ def test_congestion_needs_less_of_a_queue() -> None:
     assert LinkCapacity().step(0.0, replace(queued, is_congested=True)) == GBIT_S
 
 
+def test_a_queue_that_is_cut_off_is_enough_in_time() -> None:
+    """Four engines show 1 GiB of theirs at most, a second's worth at 8 Gbit/s: less than two seconds, but it stays."""
+    cut_off = link(100 * GBIT_S, goodput_bytes_s=8 * GBIT_S, queued_bytes=float(1 << 30))
+    capacity = LinkCapacity()
+    found = [capacity.step(float(second), cut_off) / GBIT_S for second in range(4)]
+    assert found == pytest.approx([100, 100, 8, 8])
+    capacity, changing = LinkCapacity(), (cut_off, replace(cut_off, queued_bytes=0.0)) * 5
+    assert {capacity.step(float(second), each) for second, each in enumerate(changing)} == {100 * GBIT_S}
+
+
+def test_what_is_under_way_does_not_wait() -> None:
+    """40 Gbit/s over 100 ms are 500 MB on the path, on a link that carries more."""
+    far = link(100 * GBIT_S, goodput_bytes_s=40 * GBIT_S, queued_bytes=5.4e8, utilisation=0.4, rtt_s=0.1)
+    capacity = LinkCapacity()
+    assert [capacity.step(float(second), far) for second in range(9)] == [100 * GBIT_S] * 9
+
+
 def test_more_is_tried_slowly_until_the_bandwidth_is_reached() -> None:
     """Two minutes at what was learnt, then twice as much every minute: 8 to 100 Gbit/s in 339 s."""
     capacity = LinkCapacity()

@@ -12,10 +12,11 @@ from prfaas.planner.lengths import EmpiricalLengths
 from prfaas.planner.simulator.arrivals import Prefixes, Synthetic, Trace, ramp
 from prfaas.planner.simulator.compare import compare
 from prfaas.planner.simulator.contestants import CONTESTANTS, Given, settings_for
+from prfaas.planner.simulator.oracle import oracle
 from prfaas.planner.simulator.policies import Setting
 from prfaas.planner.simulator.request import Arrival
 from prfaas.planner.simulator.run import Simulation, simulate
-from prfaas.planner.simulator.spec import Change, FleetSpec, LinkSpec
+from prfaas.planner.simulator.spec import Change, FleetSpec, LinkSpec, Scenario
 from prfaas.routing.snapshot import FleetSnapshot
 from tests.planner.simulator.fleets import engine, fleet, scenario
 
@@ -108,14 +109,44 @@ def test_a_controller_is_asked_and_followed() -> None:
     assert (states[-1].can_prefill, states[-1].can_decode, states[-1].is_draining) == (True, False, False)
 
 
-def test_all_contestants_run_and_the_oracle_is_never_behind() -> None:
-    """A link that fails half-way: whoever is best then, the oracle is as good."""
+def test_all_contestants_run() -> None:
+    """A link that fails half-way: each in turn, and none of the others is ahead of the oracle."""
     spec = FleetSpec("edge", fleet(1, 2, 1).engines, (LinkSpec("cloud", 1e7),))
     changes = (Change(300.0, "link_down", "cloud"),)
     outcomes = compare(scenario(spec, arrivals=BUSY, changes=changes))
     assert tuple(outcomes) == CONTESTANTS
     assert all(each.good <= outcomes["oracle"].good for each in outcomes.values())
     assert outcomes["homogeneous"].remote == 0
+
+
+def two_phases() -> Scenario:
+    """Short prompts with long answers, which need two of three engines to decode; then the other way round."""
+    first = [Arrival(at / 3, 100, 3000) for at in range(1800)]
+    second = [Arrival(600 + at / 1.5, 1000, 10) for at in range(900)]
+    same = Change(600.0, "bandwidth", "cloud", 1e9)
+    spec = FleetSpec("edge", fleet(1, 2, 0).engines, (LinkSpec("cloud", 1e9),))
+    return scenario(spec, *first, *second, changes=(same,))
+
+
+def test_the_oracle_changes_its_division_with_the_phases() -> None:
+    """Neither of two divisions that stay serves both halves; one after the other they do."""
+    both = two_phases()
+    fixed = [simulate(both, Setting("fixed", None, engines)) for engines in (1, 2)]
+    found = oracle(both, fixed, lambda setting: simulate(both, setting))
+    assert max(each.good for each in fixed) < 0.8 * found.arrived
+    assert found.good > 0.95 * found.arrived
+
+
+def test_the_controller_begins_with_what_the_first_half_hour_shows() -> None:
+    """Prompts that come later are in the plan of a fixed setting, which is hindsight."""
+    later = tuple(Arrival(3600.0 + at, 3000 if at % 2 else 12_000, 100) for at in range(500))
+    spec = fleet(1, 2, 3)
+    known, all_of_it = (
+        settings_for(scenario(spec, *(Arrival(float(at), 1000 if at % 2 else 4000, 100) for at in range(500)), *more))
+        for more in ((), later)
+    )
+    assert all_of_it["controller"].threshold_tokens == known["fixed"].threshold_tokens
+    assert all_of_it["fixed"].threshold_tokens != known["fixed"].threshold_tokens
 
 
 def test_engines_for_both_need_a_threshold() -> None:
