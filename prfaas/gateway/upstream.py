@@ -12,8 +12,17 @@ import msgspec
 
 from prfaas.config import TlsConfig
 from prfaas.errors import ConfigError, EngineUnavailable
-from prfaas.gateway.connections import MAX_REQUESTS, READ_BUFFER_BYTES, Connections
 
+CONNECT_TIMEOUT_S = 5.0
+"""An engine that does not accept within this time is as good as gone."""
+MAX_REQUESTS = 2_048
+"""At once, where nobody says how many there may be."""
+SPARE_CONNECTIONS = 1_024
+"""Beyond two per request: a probe for each engine, and requests that take leave while the next ones are let in."""
+KEEP_ALIVE_S = 3.0
+"""Shorter than the 5 s after which vLLM closes an idle connection, so that no request meets a closing one."""
+READ_BUFFER_BYTES = 64 * 1024
+"""Per connection; aiohttp stops reading from the engine at twice this, so a slow client slows its engine down."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A whole answer is held in memory; the longest with 20 logprobs a token stays well below."""
 FOREIGN_ERRORS = (aiohttp.ClientError, OSError)
@@ -86,6 +95,22 @@ class UpstreamAnswer:
             yield part
 
 
+class _Connections:
+    """What an ``Upstream`` and all those made of it share; open within the first one's context.
+
+    Attributes:
+        urls: base URL of each engine by name, as the newest configuration has it.
+        limit: connections at once, two per request: a bound against a leak, not a queue. Whoever had to wait for one
+            would wait without a limit of time, probes too, and engines would count as ill. Probes share them with
+            requests because they keep one to each engine open for the next request.
+    """
+
+    def __init__(self, urls: Mapping[str, str], max_requests: int) -> None:
+        self.urls = urls
+        self.limit = 2 * max_requests + SPARE_CONNECTIONS
+        self.session: aiohttp.ClientSession | None = None
+
+
 class Upstream:
     """Connections to all engines, shared by all requests. An asynchronous context manager."""
 
@@ -94,13 +119,13 @@ class Upstream:
         urls: Mapping[str, str],
         tls: ssl.SSLContext | None = None,
         max_requests: int = MAX_REQUESTS,
-        connections: Connections | None = None,
+        connections: _Connections | None = None,
     ) -> None:
         """``urls`` gives the base URL of each engine by name, ``tls`` whom to trust of those that are https,
         ``max_requests`` how many clients' requests there may be at once, each with two engines."""
         self._urls = urls
         self._tls = tls or ssl.create_default_context()
-        self._connections = connections or Connections(urls, max_requests)
+        self._connections = connections or _Connections(urls, max_requests)
 
     def to(self, urls: Mapping[str, str]) -> "Upstream":
         """A client to the engines as they are from now on, over the same connections, which stay this one's to open and
@@ -113,26 +138,42 @@ class Upstream:
         return self._connections.urls.get(engine) == self._urls[engine]
 
     async def __aenter__(self) -> Self:
-        self._connections.open(self._tls)
+        limit = self._connections.limit
+        self._connections.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls),
+            # The request's own deadline bounds the rest; total=None because it is not this client's to know.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connections.aclose()
+        if self._connections.session is not None:
+            await self._connections.session.close()
 
     async def post(self, engine: str, path: str, payload: bytes) -> UpstreamAnswer:
         """Send a JSON request; returns when the head of the answer is there. Raises EngineUnavailable.
 
         Cancelling closes the connection, upon which the engine aborts the request.
         """
-        return await self._post(self._connections.requests, engine, path, payload)
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        try:
+            response = await self._opened().post(
+                self._urls[engine] + path, data=_sendable(payload), headers=headers, allow_redirects=False
+            )
+        except FOREIGN_ERRORS as error:
+            raise _unavailable(engine, error) from None
+        return UpstreamAnswer(engine, response)
 
     async def probe(self, engine: str, timeout_s: float) -> None:
         """Ask an engine's health endpoint. Raises EngineUnavailable when it is not well, EngineLate among them."""
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
-            async with self._connections.probes.get(self._urls[engine] + "/health", timeout=timeout) as response:
+            async with self._opened().get(self._urls[engine] + "/health", timeout=timeout) as response:
                 if response.status != 200:
                     raise EngineUnavailable(f"/health answers {response.status}")
         except FOREIGN_ERRORS as error:
@@ -142,7 +183,7 @@ class Upstream:
         """Have an engine make token ids of a ``/tokenize`` request; None when it refuses. Raises EngineUnavailable."""
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._post(self._connections.probes, engine, "/tokenize", msgspec.json.encode(request))
+                answer = await self.post(engine, "/tokenize", msgspec.json.encode(request))
                 try:
                     body = await answer.read_all()
                 finally:
@@ -160,7 +201,7 @@ class Upstream:
         """Path of each LoRA adapter that an engine has, by name. Raises EngineUnavailable when it cannot tell."""
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._connections.probes.get(self._urls[engine] + "/v1/models", allow_redirects=False)
+                response = await self._opened().get(self._urls[engine] + "/v1/models", allow_redirects=False)
                 answer = UpstreamAnswer(engine, response)
                 try:
                     body = await answer.read_all()
@@ -175,15 +216,9 @@ class Upstream:
             raise EngineUnavailable(f"engine {engine}: /v1/models answers {answer.status} and lists none") from None
         return {card.id: card.root for card in cards if card.parent is not None and card.root is not None}
 
-    async def _post(self, session: aiohttp.ClientSession, engine: str, path: str, payload: bytes) -> UpstreamAnswer:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        try:
-            response = await session.post(
-                self._urls[engine] + path, data=_sendable(payload), headers=headers, allow_redirects=False
-            )
-        except FOREIGN_ERRORS as error:
-            raise _unavailable(engine, error) from None
-        return UpstreamAnswer(engine, response)
+    def _opened(self) -> aiohttp.ClientSession:
+        assert self._connections.session is not None, "the upstream client is used outside its context"
+        return self._connections.session
 
 
 def tls_context(ours: TlsConfig | None) -> ssl.SSLContext:

@@ -98,19 +98,16 @@ async def test_silence_is_told_from_a_refused_connection() -> None:
             await upstream.probe("edge-0", 60)
 
 
-async def test_requests_that_take_all_connections_make_no_engine_ill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes do not wait behind requests for a connection; those that there are suffice for what the gate lets in."""
-    monkeypatch.setattr("prfaas.gateway.connections.SPARE_CONNECTIONS", 0)
+async def test_probes_find_a_connection_beside_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are connections for as many requests as may be at once, with two engines each, and for probes."""
+    monkeypatch.setattr("prfaas.gateway.upstream.SPARE_CONNECTIONS", 1)
     leaving = asyncio.Event()
-    async with StubEngine().running() as engine, Upstream({"edge-0": engine.url}, max_requests=1) as upstream:
+    async with StubEngine().running() as engine, Upstream({"edge-0": engine.url}, max_requests=2) as upstream:
         engine.script = hold(leaving)
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(upstream.post("edge-0", "/v1/completions", b"{}")) for _ in range(3)]
-            await engine.call(1)
+            asked = [group.create_task(upstream.post("edge-0", "/v1/completions", b"{}")) for _ in range(4)]
+            await engine.call(3)
             await upstream.probe("edge-0", 30)
-            assert await upstream.tokenise("edge-0", {"prompt": "a bb"}, 30) == [1, 2]
-            assert await upstream.adapters("edge-0", 30) == {}
-            assert len(engine.calls) == 2
             leaving.set()
         for each in asked:
             each.result().close()
