@@ -11,7 +11,7 @@ def patient() -> Iterator[None]:
     """A machine that stands still for seconds makes no engine ill: no test is about these bounds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prfaas.gateway.watch.PROBE_TIMEOUT_S", 60.0)
-        patch.setattr("prfaas.gateway.connections.CONNECT_TIMEOUT_S", 60.0)
+        patch.setattr("prfaas.gateway.upstream.CONNECT_TIMEOUT_S", 60.0)
         yield
 
 
