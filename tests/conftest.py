@@ -1,6 +1,25 @@
-"""For all tests: no example of a property fails because the machine was busy."""
+"""For all tests: no example of a property fails because the machine was busy; and the command line in this process."""
 
+import sys
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command line and returns its exit code."""
+    # Most tests do without it.
+    from prfaas import cli
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["prfaas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return call

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from prfaas import __version__, cli
+from prfaas import __version__
 from prfaas.config import parse_config, tls_settings
 from prfaas.transport.settings import TlsSettings
 from prfaas.transport.tls import KeyRing
@@ -18,20 +18,6 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "deploy" / "local" / "prfaas.yaml"
 
 Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command line in this process and returns its exit code."""
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["prfaas", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0)
-
-    return call
-
 
 COMMANDS = [
     *("gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version"),
