@@ -24,9 +24,9 @@ def scores(
         tokens: length of the prompt, 0 when unknown.
         links: to each engine's site, None for engines of this one.
     """
-    found, queue = [], weights.queue * QUEUE_TOKENS
+    found, load, queue = [], weights.load, weights.queue * QUEUE_TOKENS
     for engine, hit in zip(engines, hits, strict=True):
-        total = weights.load * load_score(engine) + queue / (QUEUE_TOKENS + engine.waiting_tokens)
+        total = load * load_score(engine) + queue / (QUEUE_TOKENS + engine.waiting_tokens)
         found.append(total + weights.prefix * hit / tokens if hit else total)
     if links is None:
         return found
