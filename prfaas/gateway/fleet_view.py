@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
+from msgspec import structs
+
 from prfaas.config import Config, EngineConfig, Role
 from prfaas.fleet.cache_fit import CacheFit
 from prfaas.fleet.fleet import EngineStatus, Fleet
@@ -103,7 +105,7 @@ class FleetView:
     def _judged(self, link: LinkState) -> LinkState:
         """The link with what its circuit breaker says."""
         is_broken = not self._fleet.link_breakers.of((link.source, link.target)).admits
-        return replace(link, is_broken=True) if is_broken else link
+        return structs.replace(link, is_broken=True) if is_broken else link
 
     @property
     def tokenise_above(self) -> int:
@@ -156,12 +158,18 @@ class FleetView:
             or known.is_broken != is_broken
             or known.rate is not rate
         ):
-            made = replace(self._made(engine, status, waiting, is_broken, rate), awaiting=awaiting)
+            made = self._made(engine, status, waiting, awaiting, is_broken, rate)
             known = self._states[name] = _Known(status, waiting, awaiting, is_broken, rate, made)
         return known.state
 
     def _made(
-        self, engine: EngineConfig, status: EngineStatus, waiting: int, is_broken: bool, rate: PrefillRate | None
+        self,
+        engine: EngineConfig,
+        status: EngineStatus,
+        waiting: int,
+        awaiting: int,
+        is_broken: bool,
+        rate: PrefillRate | None,
     ) -> EngineState:
         capacity = engine.max_requests
         return EngineState(
@@ -178,6 +186,7 @@ class FleetView:
             prefill=rate,
             decode_load=None if capacity is None else min(1.0, status.inflight / capacity),
             adapters=self._adapters_of(status),
+            awaiting=awaiting,
         )
 
     def _local_roles(self) -> tuple[frozenset[str], bool]:

@@ -2,9 +2,10 @@
 is served, second by second. It follows the advice; a conversion drains its engine for a while."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec.structs import replace
 
 from prfaas.planner.controller.advice import Advice, Controller, Conversion
 from prfaas.routing.figures import CacheSize, PrefillRate

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from prfaas.planner.controller.advice import Conversion, Role
 from prfaas.planner.controller.conversions import Conversions, Wish
@@ -60,7 +61,7 @@ def test_one_at_a_time() -> None:
     """While one is on its way nothing else begins, for hours if need be."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    draining = fleet_of([replace(DECODERS[1], is_draining=True)])
+    draining = fleet_of([structs.replace(DECODERS[1], is_draining=True)])
     for second in range(100, 10_000, 50):
         assert conversions.watch(float(second), draining) == ()
         assert conversions.next(float(second), wish()) == ()
@@ -72,7 +73,7 @@ def test_several_at_once_where_that_loses_nothing() -> None:
     conversions = Conversions(replace(SETTINGS, confirm_s=0.0, dwell_s=0.0))
     begun = conversions.next(0.0, wish(at_once=2))
     assert [each.engine for each in begun] == ["d-1", "d-2"]
-    half = [local_engine("d-1", "prefill"), replace(DECODERS[2], is_draining=True), DECODERS[0]]
+    half = [local_engine("d-1", "prefill"), structs.replace(DECODERS[2], is_draining=True), DECODERS[0]]
     assert conversions.watch(30.0, fleet_of(half)) == ("d-1 is converted: it can prefill now",)
     assert conversions.next(31.0, wish(engines=[DECODERS[0]])) == ()
     done(conversions, 40.0, "d-2", "prefill")
@@ -111,7 +112,7 @@ def test_a_fleet_that_serves_nothing_is_not_kept_waiting() -> None:
     """Neither by the pause before the other direction nor by one that was given up; it is confirmed all the same."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(31.0, fleet_of([structs.replace(DECODERS[1], is_draining=True)]))
     conversions.watch(40.0, fleet_of(DECODERS))
     found = until_advised(conversions, replace(wish("decode"), is_rescue=True), range(100, 1000))
     assert found is not None
@@ -174,7 +175,7 @@ def test_an_engine_that_keeps_its_role_is_left_alone_for_a_while() -> None:
     """It drained and came back as it was: the owner gave the conversion up."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(31.0, fleet_of([structs.replace(DECODERS[1], is_draining=True)]))
     assert conversions.watch(90.0, fleet_of(DECODERS)) == (
         "d-1 was not converted: it takes requests again in its former role",
     )
