@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc
 import msgspec
@@ -21,6 +22,7 @@ from prfaas.errors import RemoteProtocolError, TransferFailed
 from prfaas.transport.data_socket import TOKEN_BYTES
 from prfaas.transport.data_stream import DataStream
 from prfaas.transport.dialer import Dialer
+from prfaas.transport.grpc_options import explain
 from prfaas.transport.noise import JOIN_WAIT_S
 from prfaas.transport.settings import TlsSettings
 from prfaas.transport.tls import KeyRing
@@ -42,6 +44,23 @@ DRAIN_S = 1.0
 """For what is under way when the mover has sent its last; on a slow link not all of it comes."""
 SAMPLE_S = 0.02
 """Between two notes of how much has arrived: a hundred of a probe of two seconds."""
+
+
+class NoAnswer(TransferFailed):
+    """A mover did not say what it is.
+
+    Attributes:
+        reason: nobody answers there (``silent``), one of the two does not admit the other (``identity``), or its prfaas
+            does not know the question (``old``).
+    """
+
+    def __init__(self, message: str, reason: Literal["silent", "identity", "old"]) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NothingCame(TransferFailed):
+    """Data connections were made, and not one byte came over them."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +142,7 @@ async def describe(
     """Ask who answers there, ``trips`` times over one connection.
 
     Raises:
-        TransferFailed: nobody, somebody else, or a mover that does not admit this site; with the way out.
+        NoAnswer: nobody, somebody else, or a mover that does not admit this site; with the way out.
     """
     clock = clock or MonotonicClock()
     answers: list[Answer] = []
@@ -137,9 +156,9 @@ async def describe(
                 ahead_s = reply.unix_ns / 1e9 - (asked_unix_s + trip_s / 2)
                 answers.append(Answer(decode_description(reply), trip_s, ahead_s))
     except grpc.aio.AioRpcError as error:
-        raise TransferFailed(_reason(dialer, error)) from error
+        raise _no_answer(dialer, error) from error
     except RemoteProtocolError as error:
-        raise TransferFailed(str(error)) from error
+        raise NoAnswer(str(error), "silent") from error
     return min(answers, key=lambda answer: answer.rtt_s)
 
 
@@ -147,7 +166,8 @@ async def probe(dialer: Dialer, order: ProbeOrder, clock: Clock | None = None) -
     """Have the mover send noise, and see how much of it arrives.
 
     Raises:
-        TransferFailed: no connection, no admission, another probe runs there, or not one byte came.
+        NothingCame: what is sent there does not arrive.
+        TransferFailed: no connection, no admission, or another probe runs there.
     """
     arrivals = Arrivals(clock or MonotonicClock())
     request = pb.ProbeRequest(
@@ -164,9 +184,9 @@ async def probe(dialer: Dialer, order: ProbeOrder, clock: Clock | None = None) -
             dialer.check(welcome)
             last = await _receive(dialer, welcome, order.connections, arrivals, call)
     except grpc.aio.AioRpcError as error:
-        raise TransferFailed(_reason(dialer, error)) from error
+        raise _failed(dialer, error) from error
     if not arrivals.total_bytes:
-        raise TransferFailed(f"{order.connections} data connections were made, and not one byte came over them")
+        raise NothingCame(f"{order.connections} data connections were made, and not one byte came over them")
     return Probed(
         connections=order.connections,
         received_bytes=arrivals.total_bytes,
@@ -269,9 +289,15 @@ def _welcome(first: object) -> Welcome:
     return Welcome(1, "", 0, first.data_port, first.token)
 
 
-def _reason(dialer: Dialer, error: grpc.aio.AioRpcError) -> str:
+def _no_answer(dialer: Dialer, error: grpc.aio.AioRpcError) -> NoAnswer:
+    text = dialer.explain(error)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return "its prfaas is older than this one and does not answer this: upgrade it"
+        return NoAnswer("its prfaas is older than this one and does not answer this: upgrade it", "old")
+    # Where certificates are the reason, the dialer has other words than gRPC.
+    return NoAnswer(text, "silent" if text == explain(error) else "identity")
+
+
+def _failed(dialer: Dialer, error: grpc.aio.AioRpcError) -> TransferFailed:
     if error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
-        return error.details() or "refused"
-    return dialer.explain(error)
+        return TransferFailed(error.details() or "refused")
+    return _no_answer(dialer, error)
