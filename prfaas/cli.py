@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prfaas import __version__
+from prfaas.commands.doctor import doctor
 from prfaas.commands.plan import plan
 from prfaas.commands.profile import profile
 from prfaas.commands.simulate import simulate
@@ -30,6 +31,7 @@ config_app = typer.Typer(
     name="config", help="Check a configuration file, or print its JSON schema.", no_args_is_help=True
 )
 app.add_typer(config_app, name="config")
+app.command()(doctor)
 app.command()(plan)
 app.command()(profile)
 app.command()(simulate)
@@ -56,6 +58,11 @@ def gateway(
 
     loaded = _load(config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if worker is None:
+        from prfaas.doctor.scope import Scope
+        from prfaas.doctor.start import gateway_findings, refuse_or_warn
+
+        refuse_or_warn(gateway_findings(Scope(loaded, loaded.gateway.site)), logging.getLogger("prfaas").warning)
     if loaded.gateway.workers > 1 and worker is None:
         from prfaas.gateway.workers import supervise
 
@@ -101,11 +108,17 @@ def engine(
     from prfaas.launch.engine_command import engine_command, select_engine
 
     loaded = _load(config)
-    command = engine_command(loaded, select_engine(loaded, site, name), vllm_args or ())
+    selected = select_engine(loaded, site, name)
+    command = engine_command(loaded, selected, vllm_args or ())
     if show:
         print(shlex.join((*(f"{key}={value}" for key, value in command.env.items()), *command.argv)))
         return
     _require_vllm()
+    from prfaas.doctor.scope import Scope
+    from prfaas.doctor.start import engine_findings, refuse_or_warn
+
+    findings = engine_findings(Scope(loaded, loaded.engines[selected].site), selected, vllm_args or ())
+    refuse_or_warn(findings, lambda line: print(f"prfaas: warning: {line}", file=sys.stderr, flush=True))
     os.execvpe(command.argv[0], command.argv, {**os.environ, **command.env})
 
 
