@@ -29,6 +29,7 @@ from prfaas.gateway.operator_routes import Guard, add_operator_routes
 from prfaas.gateway.operator_state import OperatorStore
 from prfaas.gateway.pipeline import handle
 from prfaas.gateway.services import GatewayServices
+from prfaas.gateway.status.route import add_status_route
 
 GOODBYE_S = 3.0
 """For the last words of requests that the server has cancelled; each of them takes less by itself."""
@@ -71,6 +72,7 @@ def create_app(
     guard = Guard.of(services.config.gateway)
     _add_status_routes(app, live, guard)
     add_plan_route(app, live, control, guard)
+    add_status_route(app, live, control, guard)
     add_operator_routes(app, operator, guard)
     if services.access.needs_key:
         _describe_keys(app)

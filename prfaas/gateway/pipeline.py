@@ -103,6 +103,7 @@ async def _relay(
         placed_after_s,
         tenant=visit.tenant.name,
         waited_s=visit.waited_s,
+        arrived_unix_s=services.unix_s() - placed_after_s,
     )
     return Relay(services, job)
 

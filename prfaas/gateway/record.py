@@ -35,6 +35,7 @@ class Job:
         placed_after_s: seconds from then to the placement, from which its prediction counts.
         tenant: whose it is, empty where everybody may use the gateway.
         waited_s: how long it waited for its turn.
+        arrived_unix_s: when the request arrived, for people.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class Job:
     placed_after_s: float = 0.0
     tenant: str = ""
     waited_s: float = 0.0
+    arrived_unix_s: float = 0.0
 
     def execution(self, services: GatewayServices) -> Execution:
         """The job on its engines, not yet started."""
@@ -69,6 +71,8 @@ class Job:
             candidates=self.placement.candidates,
             tenant=self.tenant,
             waited_s=self.waited_s,
+            arrived_unix_s=self.arrived_unix_s,
+            is_stream=self.request.is_stream,
         )
 
 
@@ -98,6 +102,7 @@ def refused(
         total_s=placed_after_s,
         tenant=tenant,
         waited_s=waited_s,
+        arrived_unix_s=services.unix_s() - placed_after_s,
     )
     services.decisions.put(decision)
     log_ended(decision)

@@ -1,7 +1,7 @@
 """The last decisions, with their reasons and what became of them."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,8 @@ class Decision:
         tenant: whose request it is, empty where everybody may use the gateway.
         waited_s: how long it waited for its turn.
         tries: on which engines it was tried, in order, and what came of it.
+        arrived_unix_s: when the request arrived, by the gateway's clock; 0 when nobody said.
+        is_stream: its answer comes in parts; else the first output is the whole answer.
     """
 
     request_id: str
@@ -83,6 +85,8 @@ class Decision:
     tenant: str = ""
     waited_s: float = 0.0
     tries: tuple[Try, ...] = ()
+    arrived_unix_s: float = 0.0
+    is_stream: bool = False
 
     @property
     def prediction_ratio(self) -> float | None:
@@ -105,19 +109,27 @@ class DecisionRing:
 
     def __init__(self, capacity: int = 256) -> None:
         """``capacity`` bounds memory: a decision takes one or two kilobytes."""
-        self._capacity = capacity
+        self.capacity = capacity
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
     def put(self, decision: Decision) -> None:
         """Add a decision, or replace the one of the same request."""
         self._decisions[decision.request_id] = decision
-        if len(self._decisions) > self._capacity:
+        if len(self._decisions) > self.capacity:
             self._decisions.popitem(last=False)
 
     def latest(self) -> Decision:
         """The decision of the request that came last; StopIteration when there was none."""
         return self._decisions[next(reversed(self._decisions))]
 
+    def __iter__(self) -> Iterator[Decision]:
+        """All kept decisions, the latest first."""
+        return reversed(self._decisions.values())
+
+    def get(self, request_id: str) -> Decision | None:
+        """The decision of this request, None when there is none or it was dropped."""
+        return self._decisions.get(request_id)
+
     def latest_first(self) -> list[Mapping[str, Any]]:
         """All kept decisions as plain values."""
-        return [msgspec.to_builtins(decision) for decision in reversed(self._decisions.values())]
+        return [msgspec.to_builtins(decision) for decision in self]
