@@ -28,15 +28,15 @@ export function horizon(stages, now) {
   return first > 0 && last > 2.5 * first ? first * 1.25 : last;
 }
 
-/** For each stage the seconds in which nothing that began later was going on: what it alone made longer. */
+/** What each stage added to the wait, the most first: what went on beside an earlier one cost nothing until that ended. */
 export function blame(stages) {
-  const closed = stages.filter((each) => each.end_s !== null && each.stage !== "answer");
-  return closed
-    .map((stage, at) => {
-      const covered = Math.min(stage.end_s, ...closed.slice(at + 1).filter((each) => each.end_s > stage.end_s).map((each) => Math.max(stage.begin_s, each.begin_s)));
-      return { stage, alone_s: covered - stage.begin_s };
-    })
-    .sort((one, other) => other.alone_s - one.alone_s);
+  let covered = 0;
+  const added = [];
+  for (const stage of stages.filter((each) => each.end_s !== null && each.stage !== "answer")) {
+    added.push({ stage, added_s: Math.max(0, stage.end_s - Math.max(stage.begin_s, covered)) });
+    covered = Math.max(covered, stage.end_s);
+  }
+  return added.sort((one, other) => other.added_s - one.added_s);
 }
 
 /** The answer to "why was this request slow", in a sentence or two. */
@@ -48,7 +48,7 @@ export function verdict(decision, stages) {
   if (!worst || !until) return "";
   const what = decision.is_stream && decision.first_output_s !== null ? "to the first token" : "until the end";
   const where = worst.stage.engine ? ` at ${worst.stage.engine}` : "";
-  const parts = [`${seconds(until)} ${what}; most of it, ${seconds(worst.alone_s)} (${percent(Math.min(1, worst.alone_s / until))}), was ${stageWord(worst.stage.stage).toLowerCase()}${where}.`];
+  const parts = [`${seconds(until)} ${what}; most of it, ${seconds(worst.added_s)} (${percent(Math.min(1, worst.added_s / until))}), was ${stageWord(worst.stage.stage).toLowerCase()}${where}.`];
   const prefill = stages.find((each) => each.stage === "prefill");
   const transfer = stages.find((each) => each.stage === "transfer");
   if (prefill && transfer && decision.report?.ok) {
