@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import math
 import random
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import aiohttp
@@ -96,11 +96,13 @@ class Populated:
     engines: dict[str, StubEngine]
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    starts: Iterator[int] = field(default_factory=lambda: count(100))
 
-    async def chat(self, words: int, request_id: str = "", **fields: object) -> int:
-        """Send a streamed request of so many tokens and read its answer. Returns the status."""
-        start = uuid.uuid4().hex[:6]
-        body = {"model": "hybrid-80b", "messages": [{"role": "user", "content": f"{start} " + "a " * (words - 1)}]}
+    async def chat(self, words: int, request_id: str = "", start: int = 0, **fields: object) -> int:
+        """Send a streamed request of so many tokens and read its answer. Returns the status. A prompt is new unless
+        ``start`` was the same before: its first token is that."""
+        content = "x" * (start or next(self.starts)) + " a" * (words - 1)
+        body = {"model": "hybrid-80b", "messages": [{"role": "user", "content": content}]}
         headers = {**self.headers, **({"x-request-id": request_id} if request_id else {})}
         async with self.client.post(
             f"{self.url}/v1/chat/completions", json={"stream": True, **body, **fields}, headers=headers
@@ -115,10 +117,15 @@ class Populated:
         for _ in range(3):
             breakers.blame((source, target))
 
+    async def drain(self, engine: str, word: str = "drain") -> None:
+        """As an operator does, or ``undrain``."""
+        async with self.client.post(f"{self.url}/prfaas/engines/{engine}/{word}") as answer:
+            assert answer.status == 200
+
     async def trouble(self) -> None:
         """A link is broken, an engine drains, another does not answer."""
         self.break_link("annex", "edge")
-        self.services.fleet.drain({"edge-b1"})
+        await self.drain("edge-b1")
         self.engines["cloud-p3"].health_status = 503
         await eventually(lambda: not self.services.fleet.status("cloud-p3").is_healthy)
 
@@ -129,7 +136,8 @@ class Populated:
         ends_s = loop.time() + seconds
         while (now_s := loop.time()) < ends_s:
             tokens = int(math.exp(chance.gauss(7.6, 1.1)))
-            sending.add(asyncio.create_task(self.chat(max(12, min(tokens, 30_000)))))
+            start = chance.choice((0, 0, 0, 10, 11, 12))  # half of them go on with one of three conversations
+            sending.add(asyncio.create_task(self.chat(max(12, min(tokens, 30_000)), start=start)))
             self.load(0.42 + 0.3 * math.sin(now_s / 6) + 0.1 * chance.random())
             await asyncio.sleep(every_s)
         await asyncio.gather(*sending)
