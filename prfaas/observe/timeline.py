@@ -146,9 +146,7 @@ def _handed_over(decision: Decision, last: Try, source: str, sites: Mapping[str,
         yield Stage("answer", output_s, decision.total_s, *here)
 
 
-def _dialed_s(
-    decision: Decision, report: TransferReport | None, began_s: float, output_s: float
-) -> float | None:
+def _dialed_s(decision: Decision, report: TransferReport | None, began_s: float, output_s: float) -> float | None:
     """When the decode side dialed; an older engine does not say, and a load that failed ended when it was reported."""
     if report is None or decision.reported_after_s is None:
         return None

@@ -66,7 +66,8 @@ def test_a_remote_prefill() -> None:
 
 def test_a_late_report_changes_nothing() -> None:
     """The first output comes after the injection, so a report that was overtaken by it is laid before it."""
-    assert told(replace(REMOTE, reported_after_s=2.4))[6:8] == [("inject", 1.8, 1.9, "d"), ("first token", 1.9, 1.9, "d")]
+    late = told(replace(REMOTE, reported_after_s=2.4))
+    assert late[6:8] == [("inject", 1.8, 1.9, "d"), ("first token", 1.9, 1.9, "d")]
 
 
 def test_an_older_decode_side_tells_less() -> None:

@@ -71,18 +71,15 @@ class Reports(FakeReports):
         size = tokens * BYTES_PER_TOKEN + STATE_BYTES
         last = max(prefilled + STATE_BYTES / 1e9, first + size / 1e9)
         early = int(size * min(1, (prefilled - first) / (last - first)))
-        return TransferReport(
-            "", True, "", tokens, 0, int(size), early, last, prefilled, first, last, last + 0.018
-        )
+        return TransferReport("", True, "", tokens, 0, int(size), early, last, prefilled, first, last, last + 0.018)
 
     async def wait(self, target: str, transfer_id: str, secret: str, timeout_s: float) -> TransferReport:
-        while transfer_id not in self.tokens_of:
-            await asyncio.sleep(0.002)
+        await eventually(lambda: transfer_id in self.tokens_of)
         told = self.times(self.tokens_of[transfer_id])
         scaled = {name: getattr(told, name) * self.speed for name in TIMES}
         await asyncio.sleep(scaled["used_s"])
         if transfer_id in self.lost:
-            return TransferReport(transfer_id, ok=False, reason="not complete within its time", **scaled | {"used_s": 0})
+            return TransferReport(transfer_id, ok=False, reason="not complete within its time", **scaled)
         return replace(told, transfer_id=transfer_id, **scaled)
 
 
@@ -164,8 +161,7 @@ def scripts(reports: Reports, name: str, site: str) -> Any:
             await asyncio.sleep((reports.times(tokens).prefilled_s + 0.01) * reports.speed)
             return web.json_response({"choices": [{"text": "x"}]})
         if ours:
-            while transfer_id not in reports.tokens_of:
-                await asyncio.sleep(0.002)
+            await eventually(lambda: transfer_id in reports.tokens_of)
             wait_s = reports.times(reports.tokens_of[transfer_id]).used_s + 0.03
         else:
             wait_s = 0.03 + len(str(call.body.get("messages", ""))) / 2 * S_PER_TOKEN[site]
@@ -209,7 +205,9 @@ def tree_of(engines: dict[str, StubEngine], **sections: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def populated(speed: float = 0.02, env: dict[str, str] | None = None, **sections: Any) -> AsyncIterator[Populated]:
+async def populated(
+    speed: float = 0.02, env: dict[str, str] | None = None, **sections: Any
+) -> AsyncIterator[Populated]:
     """``speed``: how many seconds of ours a second of the fleet takes."""
     reports = Reports(speed)
     async with contextlib.AsyncExitStack() as stack:

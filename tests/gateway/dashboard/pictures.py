@@ -1,5 +1,7 @@
-"""Pictures of the page: ``python -m tests.gateway.dashboard.pictures FOLDER [SECONDS]``, of a fleet with so many seconds of
-traffic behind it."""
+"""Pictures of the page, of a fleet with some seconds of traffic behind it.
+
+``python -m tests.gateway.dashboard.pictures FOLDER [SECONDS]``
+"""
 
 import asyncio
 import sys
@@ -22,7 +24,6 @@ WANTED = "night-shift-0042"
 
 async def main(folder: Path, seconds: float) -> None:
     """All views of one fleet, side by side so that each sees the same traffic."""
-    folder.mkdir(parents=True, exist_ok=True)
     async with populated(speed=1.0) as fleet, launched() as browser:
         await fleet.trouble()
         busy = asyncio.create_task(fleet.traffic(seconds + 30, every_s=0.35))
@@ -47,4 +48,6 @@ async def view(browser: Browser, fleet: Populated, file: Path, seconds: float, n
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 40.0))
+    where = Path(sys.argv[1])
+    where.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(where, float(sys.argv[2]) if len(sys.argv) > 2 else 40.0))
