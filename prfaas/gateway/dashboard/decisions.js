@@ -31,13 +31,12 @@ export function found(decisions, outcome, query) {
 }
 
 export class Requests {
-  constructor(announce) {
+  constructor() {
     this.kept = [];
     this.cursor = "";
     this.chosen = null;
+    this.isKnown = false;
     this.focused = "";
-    this.announce = announce;
-    this.told = "";
     for (const word of OUTCOMES) id("outcome").append(h("option", { value: word }, word));
     id("outcome").addEventListener("change", () => this.draw());
     id("query").addEventListener("input", () => this.draw());
@@ -55,8 +54,8 @@ export class Requests {
     this.kept = merged(isSame ? this.kept : [], told.decisions);
     this.cursor = told.cursor;
     this.draw();
-    const chosen = this.chosen && told.decisions.some((each) => each.request_id === this.chosen);
-    if (chosen) await this.detail(this.chosen);
+    const isNews = told.decisions.some((each) => each.request_id === this.chosen);
+    if (this.chosen && (isNews || !this.isKnown)) await this.detail(this.chosen);
   }
 
   draw() {
@@ -141,9 +140,11 @@ export class Requests {
     let body;
     try {
       body = this.described(await ask(`requests/${encodeURIComponent(requestId)}`));
+      this.isKnown = true;
     } catch (error) {
       const why = error instanceof Refused ? error.message : "The gateway does not answer.";
       body = [h("p", { class: "verdict" }, why)];
+      this.isKnown = error instanceof Refused && error.status === 404; // asking again would say the same
     }
     if (this.chosen !== requestId) return;
     const hadFocus = id("detail").contains(document.activeElement);

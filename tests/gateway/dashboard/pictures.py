@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.async_api import Browser, expect
 
 from tests.gateway.dashboard.browser import launched, opened
@@ -39,12 +40,22 @@ async def view(browser: Browser, fleet: Populated, file: Path, seconds: float, n
         request_id = f"{WANTED}-{name}"
         await fleet.chat(18_000, request_id=request_id)
         await seen.page.screenshot(path=file)
+        reduce(file)
         row = seen.page.locator(f"tr[data-id='{request_id}']")
         await row.locator("button").click()
         await expect(seen.page.locator("#detail .time")).to_be_visible()
         await seen.page.wait_for_timeout(200)
         await seen.page.screenshot(path=file.with_stem(f"{name}-all"), full_page=True)
+        await seen.page.evaluate("document.getElementById('requests').scrollIntoView()")
+        await seen.page.screenshot(path=file.with_stem(f"{name}-request"))
+        reduce(file.with_stem(f"{name}-request"))
         print(file, seen.errors)
+
+
+def reduce(file: Path) -> None:
+    """A page has few colours: with a palette the file is a third."""
+    with Image.open(file) as picture:
+        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 if __name__ == "__main__":

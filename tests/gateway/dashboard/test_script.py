@@ -99,7 +99,7 @@ async def test_nothing_on_the_map_overlaps(page: Seen, width: int, engines: int)
       sites: [{{name: 'a', is_local: true}}, {{name: 'b'}}, {{name: 'c'}}],
       engines: Array.from({{length: {engines}}}).flatMap((_, at) => [{{site: 'a'}}, {{site: 'b'}}]),
       links: ['b', 'c'].map((source) => ({{source, target: 'a', bandwidth_bytes_s: 1e9}}))}}"""
-    plan = await call(page, "map", f"m.layout({status}, {width})")
+    plan = await call(page, "layout", f"m.layout({status}, {width})")
     boxes = plan["sites"]
     assert len(plan["links"]) == 2
     for box in boxes:
