@@ -19,6 +19,8 @@ from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
 from prfaas.gateway.control.route import add_plan_route
+from prfaas.gateway.dashboard import add_dashboard
+from prfaas.gateway.decision_routes import add_decision_routes
 from prfaas.gateway.direct import DirectRoutes, Handler
 from prfaas.gateway.error_handlers import install_handlers
 from prfaas.gateway.live import ConfigSource, Live
@@ -29,6 +31,7 @@ from prfaas.gateway.operator_routes import Guard, add_operator_routes
 from prfaas.gateway.operator_state import OperatorStore
 from prfaas.gateway.pipeline import handle
 from prfaas.gateway.services import GatewayServices
+from prfaas.gateway.status.route import add_status_route
 
 GOODBYE_S = 3.0
 """For the last words of requests that the server has cancelled; each of them takes less by itself."""
@@ -71,6 +74,9 @@ def create_app(
     guard = Guard.of(services.config.gateway)
     _add_status_routes(app, live, guard)
     add_plan_route(app, live, control, guard)
+    add_status_route(app, live, control, guard)
+    add_decision_routes(app, live, guard)
+    add_dashboard(app)
     add_operator_routes(app, operator, guard)
     if services.access.needs_key:
         _describe_keys(app)
@@ -163,10 +169,3 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
         for name, tokens_per_s in services.view.speeds.measured().items():
             services.metrics.set_prefill_speed(name, tokens_per_s)
         return PlainTextResponse(services.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/prfaas/decisions")
-    async def decisions(request: Request) -> Response:
-        """The last decisions, latest first, with their reasons and what became of them; for operators."""
-        if live.now.access.needs_key:
-            guard.check(request)
-        return JSONResponse({"decisions": live.now.decisions.latest_first()})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from prfaas.gateway.operator_state import OperatorState, OperatorStore
 
 STATE_INTERVAL_S = 0.5
 """How soon the other processes of a gateway follow: soon enough for a hand, and nothing to read a small file for."""
+
+EngineWord = Literal["healthy", "unhealthy", "draining", "drained", "converting"]
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +133,8 @@ class Operator:
             "name": status.name,
             "site": engine.site,
             "roles": list(services.view.roles(status.name)),
-            "state": _state_of(status),
-            "state_for_s": round(now_s - _state_since_s(status), 3),
+            "state": state_of(status),
+            "state_for_s": round(now_s - state_since_s(status), 3),
             "problem": status.problem,
             "inflight": status.inflight,
             **self._breaker(services.fleet.breakers.of(status.name)),
@@ -143,11 +145,13 @@ class Operator:
         return {"breaker": breaker.state.value, "breaker_for_s": round(for_s, 3)}
 
 
-def _state_since_s(status: EngineStatus) -> float:
+def state_since_s(status: EngineStatus) -> float:
+    """Since when ``state_of`` is so, but for draining and drained: they begin together."""
     return next(at for at in (status.drained_s, status.converting_s, status.since_s) if at is not None)
 
 
-def _state_of(status: EngineStatus) -> str:
+def state_of(status: EngineStatus) -> EngineWord:
+    """An engine's state in a word."""
     if status.drained_s is not None:
         return "draining" if status.inflight else "drained"
     if status.converting_s is not None:

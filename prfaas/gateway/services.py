@@ -1,8 +1,9 @@
 """Everything the gateway works with, given to it as arguments."""
 
 import secrets
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,6 +84,7 @@ class GatewayServices:
 
     Attributes:
         started_unix_s: shown as the creation time of the model.
+        unix_s: the time of day, for people; what is measured is measured with ``clock``.
         probe_interval_s: between two rounds of health probes.
     """
 
@@ -101,4 +103,5 @@ class GatewayServices:
     pace: Pace = field(default_factory=Pace)
     demand: Demand = field(default_factory=Demand)
     started_unix_s: int = 0
+    unix_s: Callable[[], float] = time.time
     probe_interval_s: float = 1.0

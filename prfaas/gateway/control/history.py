@@ -61,6 +61,12 @@ class History:
         kept = self._brief if is_brief else self._changes
         kept.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
 
+    @property
+    def latest(self) -> Change | None:
+        """The last change, brief or not; None before the first."""
+        last = [kept[-1] for kept in (self._changes, self._brief) if kept]
+        return max(last, key=lambda change: change.unix_s, default=None)
+
     def latest_first(self, *, is_brief: bool = False) -> Sequence[dict[str, Any]]:
         """The brief ones or the others, as plain values."""
         return [asdict(change) for change in reversed(self._brief if is_brief else self._changes)]

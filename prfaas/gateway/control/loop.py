@@ -13,7 +13,7 @@ from prfaas.fleet.fleet import NOT_PROBED
 from prfaas.gateway.control.follow import Follower, threshold_of
 from prfaas.gateway.control.history import History
 from prfaas.gateway.control.make import basis_of
-from prfaas.gateway.control.told import overview_of
+from prfaas.gateway.control.told import Seen, overview_of
 from prfaas.gateway.live import Live
 from prfaas.gateway.services import GatewayServices
 from prfaas.planner.controller.view import SeenController
@@ -75,6 +75,12 @@ class ControlLoop:
             if self._error != problem:
                 log.exception("the controller failed; threshold and roles stay as they are")
             self._error = problem
+
+    @property
+    def seen(self) -> Seen:
+        """The controller as it is, for whoever shows it in other words."""
+        follower, state = self._follower, self._made[1].state() if self._made else None
+        return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, self._error)
 
     def overview(self) -> Mapping[str, Any]:
         """Mode, what is wanted, the controller's own state and the last changes, as plain values; ages in seconds."""
