@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -160,4 +160,8 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard, vitals: Vitals) -
         if services.access.needs_key:
             guard.check(request)
         vitals.tell()
-        return PlainTextResponse(services.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        parts = []
+        for part in services.metrics.parts():
+            parts.append(part)
+            await asyncio.sleep(0)  # streams go on: with many engines all parts together take tens of milliseconds
+        return Response(b"".join(parts), media_type="text/plain; version=0.0.4; charset=utf-8")

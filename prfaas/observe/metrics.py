@@ -1,6 +1,8 @@
 """The gateway's metrics. Remote tokens and bytes count when the decode engine used them, not when they were planned."""
 
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -155,10 +157,28 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The same metric by metric: whoever has streams to serve does so in between."""
+        for family in self._shown().collect():
+            yield generate_latest(_Alone(family))
+
+    def _shown(self) -> CollectorRegistry:
         if self._workers_folder is None:
-            return generate_latest(self.registry)
+            return self.registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._workers_folder)  # type: ignore[no-untyped-call]  # has no types
         for collector in self._asked:
             registry.register(collector)
-        return generate_latest(registry)
+        return registry
+
+
+class _Alone(Collector):
+    """One metric as if there were no other."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family

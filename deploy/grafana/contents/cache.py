@@ -13,8 +13,8 @@ PROMPTS = Row(
         Panel(
             "Cached share, as expected at placement",
             [line(f"1 - {_UNCACHED} / ({_ALL} > 0)", "expected")],
-            "Of the tokens of placed requests. The engines' own word is in the next picture: where they differ, placement "
-            "goes by what is not so.",
+            "Of the tokens of placed requests. The engines' own word is in the next picture: where they differ, "
+            "placement goes by what is not so.",
             "percentunit",
         ),
         Panel(
