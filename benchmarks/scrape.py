@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
@@ -83,7 +84,7 @@ def measure_render() -> dict[str, float]:
         for _part in metrics.parts():
             at_s.append(time.process_time())
         whole_ms.append(1e3 * (at_s[-1] - at_s[0]))
-        longest_ms.append(1e3 * max(after - before for before, after in zip(at_s, at_s[1:], strict=False)))
+        longest_ms.append(1e3 * max(after - before for before, after in pairwise(at_s)))
     text = metrics.exposition()
     return {
         "series": sum(not line.startswith(b"#") for line in text.splitlines()),
@@ -128,7 +129,10 @@ def measure_latency(port: int, requests: list[bytes], rounds: int) -> dict[str, 
             if at:  # the first round warms up
                 found[is_scraped].append(sample)
                 shares = [1e3 * sample.quantile_s(share) for share in (0.5, 0.99)]
-                print(f"  round {at}  scraped={is_scraped!s:<5}  p50 {shares[0]:.2f} ms  p99 {shares[1]:.2f} ms", flush=True)
+                print(
+                    f"  round {at}  scraped={is_scraped!s:<5}  p50 {shares[0]:.2f} ms  p99 {shares[1]:.2f} ms",
+                    flush=True,
+                )
     keys: dict[str, float] = {}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         medians = {key: statistics.median(each.quantile_s(share) for each in found[key]) for key in found}

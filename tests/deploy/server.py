@@ -17,7 +17,7 @@ from tests.ports import free_port
 
 
 def program(name: str) -> str:
-    """Where it is. Without it the test is skipped, or fails where PRFAAS_NEED_PROMETHEUS says that it has to be there."""
+    """Where it is. Without it the test is skipped, or fails where PRFAAS_NEED_PROMETHEUS says that it is."""
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is missing: apt-get install prometheus"

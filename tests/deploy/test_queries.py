@@ -184,7 +184,7 @@ async def test_every_query_returns_data(tmp_path: Path) -> None:
 
 
 async def test_query_without_data_is_found(tmp_path: Path) -> None:
-    """What the test above goes by: no series for what nobody has counted, and Prometheus' words for what is no query."""
+    """What the test above goes by: no series for what nobody counts, and Prometheus' words for what is no query."""
     async with vllm_metrics() as engine, running_prometheus(config_of(engine, engine), tmp_path) as prometheus:
         assert await prometheus.query("prfaas_nobody_counts_this") == []
         with pytest.raises(ValueError, match="parse error"):

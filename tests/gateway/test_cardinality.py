@@ -2,7 +2,7 @@
 
 from tests.gateway.fakes import Stand, stand
 
-KEY = "sk-known"
+KEY = "sk-0123456789abcdef"
 TENANTS = {"acme": {"keys": [{"env": "ACME_KEY"}], "shares_cache": True}}
 ROUNDS = 30
 

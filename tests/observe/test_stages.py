@@ -8,8 +8,8 @@ from prfaas.types import TransferReport
 
 
 def remote() -> Decision:
-    """A streamed request of 900 tokens, 100 of them cached: dialed at 0.4 s, prefilled by 1.4 s, its cache there by 1.5 s
-    and in the blocks by 1.6 s, first output at 1.7 s, ended at 3 s."""
+    """A streamed request of 900 tokens, 100 of them cached: dialed at 0.4 s, prefilled by 1.4 s, its cache there by
+    1.5 s and in the blocks by 1.6 s, first output at 1.7 s, ended at 3 s."""
     decision = Decision("r", "chat", "remote", "edge-0", "cloud-0", ("long",), 900, "t")
     report = TransferReport("t", ok=True, tokens=900, prefilled_s=1.0, first_s=0.2, last_s=1.1, used_s=1.2)
     decision.note(
