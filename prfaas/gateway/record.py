@@ -4,12 +4,13 @@ import logging
 from dataclasses import dataclass
 
 from prfaas.errors import RequestRejected
+from prfaas.fleet.failures import report_fault
 from prfaas.gateway.api_request import ApiRequest, Endpoint
 from prfaas.gateway.execution import Execution
 from prfaas.gateway.payload import Transfer
 from prfaas.gateway.prompt.tokens import PromptTokens
 from prfaas.gateway.services import GatewayServices
-from prfaas.observe.decisions import Decision
+from prfaas.observe.decisions import ANSWERED, Decision
 from prfaas.routing.placement import Placement, Refusal
 from prfaas.routing.snapshot import RequestFeatures
 from prfaas.types import TransferReport
@@ -122,6 +123,14 @@ def outcome_of(decision: Decision, *, is_recomputed: bool, report: TransferRepor
     if is_recomputed or (report is not None and not report.ok):
         return "recomputed"
     return decision.placement if report is not None else "unknown"
+
+
+def recompute_cause(decision: Decision) -> str:
+    """The last fault of a prefill elsewhere, as a label: one of ``Fault``, or ``unknown``."""
+    if decision.report is not None and not decision.report.ok:
+        return report_fault(decision.report.reason)
+    lost = [each.outcome for each in decision.tries if each.prefill is not None and each.outcome != ANSWERED]
+    return lost[-1] if lost else "unknown"
 
 
 def headers_of(decision: Decision, site: str) -> list[tuple[bytes, bytes]]:

@@ -20,7 +20,7 @@ from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import DecisionRing
 from prfaas.observe.metrics import Metrics
 from prfaas.prefix import PrefixUpdate
-from prfaas.types import LinkStatistics, TransferReport
+from prfaas.types import MoverStatistics, TransferReport
 
 
 class ReportSource(Protocol):
@@ -34,8 +34,8 @@ class ReportSource(Protocol):
         """
         ...
 
-    async def links(self, target: str) -> tuple[LinkStatistics, ...]:
-        """How the links of the engine with its mover at ``target`` are.
+    async def statistics(self, target: str) -> MoverStatistics:
+        """The figures of the mover at ``target``, and how its links are.
 
         Raises:
             TransferFailed: it cannot be reached.

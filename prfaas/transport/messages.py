@@ -14,7 +14,7 @@ with ``Arrived`` and gets it back with ``SlotsDone``. A slot holds exactly one p
 
 import msgspec
 
-from prfaas.transport.statistics import MoverStatistics
+from prfaas.types import MoverStatistics
 
 
 class SlotPiece(msgspec.Struct, frozen=True, array_like=True):

@@ -50,8 +50,8 @@ from prfaas.transport.saves import Saves
 from prfaas.transport.service import KvLink, serve
 from prfaas.transport.settings import MoverLaunch, PrefixSource
 from prfaas.transport.staging import Staging
-from prfaas.transport.statistics import MoverStatistics
 from prfaas.transport.tls import KeyRing
+from prfaas.types import MoverStatistics
 from prfaas.wire.session import Identity
 
 GOODBYE_S = 0.2

@@ -15,9 +15,9 @@ from prfaas.transport.look import Look
 from prfaas.transport.prefix_feed import PrefixFeed
 from prfaas.transport.report_book import ReportBook
 from prfaas.transport.settings import TlsSettings
-from prfaas.transport.statistics import MoverStatistics
 from prfaas.transport.tls import KeyRing
 from prfaas.transport.transfer_pb2_grpc import KvLinkServicer, add_KvLinkServicer_to_server
+from prfaas.types import MoverStatistics
 from prfaas.wire import transfer_pb2 as pb
 from prfaas.wire.description import encode_description
 from prfaas.wire.prefixes import encode_update

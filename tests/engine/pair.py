@@ -27,7 +27,7 @@ from prfaas.launch.local import free_ports, local_tree
 from prfaas.launch.progress import ConsoleProgress
 from prfaas.launch.stack import Service, Stack
 from prfaas.transport.report import ReportClient
-from prfaas.transport.statistics import MoverStatistics
+from prfaas.types import MoverStatistics
 from tests.engine.instrumented import RECORDS
 from tests.engine.models import prompt_tokens, tiny_model
 from tests.engine.wire_tap import tapped

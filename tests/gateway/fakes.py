@@ -30,7 +30,7 @@ from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import Decision
 from prfaas.observe.metrics import Metrics
 from prfaas.prefix import PrefixUpdate
-from prfaas.types import LinkStatistics, TransferReport
+from prfaas.types import LinkStatistics, MoverStatistics, TransferReport
 from tests.gateway.stub_engine import StubEngine
 
 EDGE_KV, CLOUD_KV = "127.0.0.1:7101", "127.0.0.1:7111"
@@ -89,10 +89,10 @@ class FakeReports:
             return self.default
         return await self._report(transfer_id)
 
-    async def links(self, target: str) -> tuple[LinkStatistics, ...]:
+    async def statistics(self, target: str) -> MoverStatistics:
         if target not in self.links_of:
             raise TransferFailed(f"{target} cannot be reached")
-        return self.links_of[target]
+        return MoverStatistics(links=self.links_of[target])
 
     async def prefixes(self, target: str) -> AsyncIterator[PrefixUpdate]:
         self.feeds_begun.append(target)
