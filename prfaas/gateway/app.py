@@ -18,7 +18,7 @@ from prfaas.gateway.api_request import PATHS, Endpoint
 from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
-from prfaas.gateway.control.route import add_plan_route
+from prfaas.gateway.control.route import add_plan_route, add_role_route
 from prfaas.gateway.direct import DirectRoutes, Handler
 from prfaas.gateway.error_handlers import install_handlers
 from prfaas.gateway.live import ConfigSource, Live
@@ -74,6 +74,7 @@ def create_app(
     add_plan_route(app, live, control, guard)
     add_status_route(app, live, control, guard)
     add_operator_routes(app, operator, guard)
+    add_role_route(app, control, guard)
     if services.access.needs_key:
         _describe_keys(app)
     bounded = Admission(DirectRoutes(app, handlers), inflight)

@@ -1,0 +1,44 @@
+"""``prfaas engine``: becomes one vLLM engine of the configuration."""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+from prfaas.commands.names import engine_names, site_names
+from prfaas.commands.options import ConfigPath, VllmArgs, load
+from prfaas.commands.vllm import require_vllm
+
+
+def engine(
+    config: ConfigPath,
+    site: Annotated[
+        str | None, typer.Option("--site", help="The engine's site.", autocompletion=site_names)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The engine, if the site has several.", autocompletion=engine_names),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the command instead of running it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --show: arguments and environment as JSON.")] = False,
+    vllm_args: VllmArgs = None,
+) -> None:
+    """Run one vLLM engine of the configuration.
+
+    Example: prfaas engine --config prfaas.yaml --site cloud -- --max-num-batched-tokens 2048
+    """
+    import shlex
+
+    from prfaas.launch.engine_command import engine_command, select_engine
+
+    loaded = load(config)
+    command = engine_command(loaded, select_engine(loaded, site, name), vllm_args or ())
+    if show and as_json:
+        print(json.dumps({"argv": list(command.argv), "env": dict(command.env)}, indent=2))
+        return
+    if show:
+        print(shlex.join((*(f"{key}={value}" for key, value in command.env.items()), *command.argv)))
+        return
+    require_vllm()
+    os.execvpe(command.argv[0], command.argv, {**os.environ, **command.env})
