@@ -81,6 +81,12 @@ class TransferReport:
         cache_bytes: payload bytes received.
         early_bytes: of those, bytes that had arrived before the remote prefill ended.
         open_s: seconds from dialing to the verified manifest.
+        prefilled_s: to the end of the remote prefill, as far as the two clocks are known to agree.
+        first_s: to the first cache bytes.
+        last_s: to the last ones that came.
+        used_s: to the engine's last word: everything is in its blocks.
+
+    All seconds count from the dialing; 0 for what did not happen, or was not told by an older engine.
     """
 
     transfer_id: str
@@ -91,6 +97,10 @@ class TransferReport:
     cache_bytes: int = 0
     early_bytes: int = 0
     open_s: float = 0.0
+    prefilled_s: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    used_s: float = 0.0
 
 
 def _counter(text: str) -> Any:

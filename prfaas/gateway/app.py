@@ -19,6 +19,8 @@ from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
 from prfaas.gateway.control.route import add_plan_route, add_role_route
+from prfaas.gateway.dashboard import add_dashboard
+from prfaas.gateway.decision_routes import add_decision_routes
 from prfaas.gateway.direct import DirectRoutes, Handler
 from prfaas.gateway.error_handlers import install_handlers
 from prfaas.gateway.live import ConfigSource, Live
@@ -73,6 +75,8 @@ def create_app(
     _add_status_routes(app, live, guard)
     add_plan_route(app, live, control, guard)
     add_status_route(app, live, control, guard)
+    add_decision_routes(app, live, guard)
+    add_dashboard(app)
     add_operator_routes(app, operator, guard)
     add_role_route(app, control, guard)
     if services.access.needs_key:
@@ -166,10 +170,3 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
         for name, tokens_per_s in services.view.speeds.measured().items():
             services.metrics.set_prefill_speed(name, tokens_per_s)
         return PlainTextResponse(services.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/prfaas/decisions")
-    async def decisions(request: Request) -> Response:
-        """The last decisions, latest first, with their reasons and what became of them; for operators."""
-        if live.now.access.needs_key:
-            guard.check(request)
-        return JSONResponse({"decisions": live.now.decisions.latest_first()})

@@ -31,7 +31,12 @@ OUT_OF_REACH = frozenset({Fault.UNREACHABLE, Fault.BROKE_OFF, Fault.LATE})
 
 
 class Attempt:
-    """Runs one try; owns all it has started until ``aclose``."""
+    """Runs one try; owns all it has started until ``aclose``.
+
+    Attributes:
+        prefilled_s: when the other engine said that it has prefilled, on the services' clock; None before.
+        reported_s: when the decode side told of the transfer; None before.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,8 @@ class Attempt:
         self._prefill: asyncio.Task[TryFailed | None] | None = None
         self._report: asyncio.Task[TransferReport | None] | None = None
         self._link: Permit[Link] | None = None
+        self.prefilled_s: float | None = None
+        self.reported_s: float | None = None
 
     async def open(self) -> Answer:
         """Start everything and wait for the first output. Raises TryFailed; then nothing of the try is wanted."""
@@ -214,6 +221,7 @@ class Attempt:
         except EngineUnavailable as error:
             return self._failed("prefill", engine, fault_of(error), error, permit)
         if answer.status == 200:
+            self.prefilled_s = self._services.clock.now_s()
             permit.end(True)
             return None
         refusal = EngineUnavailable(f"engine {engine} answers {answer.status} to the prefill")
@@ -226,6 +234,7 @@ class Attempt:
             report = await self._services.reports.wait(target, transfer.transfer_id, transfer.secret, self._patience_s)
         except TransferFailed:
             return None
+        self.reported_s = self._services.clock.now_s()
         fault = None if report.ok else report_fault(report.reason)
         if fault is None:
             self._unprefilled.close()

@@ -64,7 +64,8 @@ async def _relay(
     live: Live, endpoint: Endpoint, request: Request, visit: Visit, request_id: str, started_s: float
 ) -> Relay:
     arrived = live.now
-    api_request, prompt = await _prepared(arrived, endpoint, request, visit)
+    api_request, prompt, read_s = await _prepared(arrived, endpoint, request, visit)
+    tokenised_s = arrived.clock.now_s()
     if not visit.enter_now():
         await unless_left(request.receive, visit.enter())
     hits = await _hits(live.now, api_request, prompt)
@@ -104,6 +105,8 @@ async def _relay(
         tenant=visit.tenant.name,
         waited_s=visit.waited_s,
         arrived_unix_s=services.unix_s() - placed_after_s,
+        read_after_s=read_s - started_s,
+        tokenised_after_s=tokenised_s - started_s,
     )
     return Relay(services, job)
 
@@ -118,9 +121,10 @@ async def _hits(services: GatewayServices, request: ApiRequest, prompt: PromptTo
 
 async def _prepared(
     services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit
-) -> tuple[ApiRequest, PromptTokens]:
-    """The request, checked and salted, and its prompt, for which the tenant has been charged."""
+) -> tuple[ApiRequest, PromptTokens, float]:
+    """The request, checked and salted, and its prompt, for which the tenant has been charged; and when it was read."""
     raw = await read_body(request, services.config.gateway.max_body_bytes)
+    read_s = services.clock.now_s()
     body, model = decode_object(raw), services.config.model
     is_passed = endpoint in PASSED
     api_request = parse_passed(endpoint, body, model) if is_passed else parse_request(endpoint, body, model, raw)
@@ -130,7 +134,7 @@ async def _prepared(
     if prompt is None:
         prompt = await unless_left(request.receive, services.tokenizer.tokens_of(api_request))
     visit.charge(expected_tokens(api_request, prompt, len(raw)))
-    return api_request, prompt
+    return api_request, prompt, read_s
 
 
 def _rejected(

@@ -36,6 +36,7 @@ class Job:
         tenant: whose it is, empty where everybody may use the gateway.
         waited_s: how long it waited for its turn.
         arrived_unix_s: when the request arrived, for people.
+        read_after_s, tokenised_after_s: seconds from then to its whole body and to its tokens.
     """
 
     request_id: str
@@ -48,11 +49,12 @@ class Job:
     tenant: str = ""
     waited_s: float = 0.0
     arrived_unix_s: float = 0.0
+    read_after_s: float = 0.0
+    tokenised_after_s: float = 0.0
 
     def execution(self, services: GatewayServices) -> Execution:
         """The job on its engines, not yet started."""
-        deadline_s = self.started_s + services.config.gateway.request_timeout_s
-        return Execution(services, self.request, self.prompt.ids, self.placement, self.transfer, deadline_s)
+        return Execution(services, self.request, self.prompt.ids, self.placement, self.transfer, self.started_s)
 
     def decision(self) -> Decision:
         """The decision as it was taken."""
@@ -73,6 +75,8 @@ class Job:
             waited_s=self.waited_s,
             arrived_unix_s=self.arrived_unix_s,
             is_stream=self.request.is_stream,
+            read_after_s=self.read_after_s,
+            tokenised_after_s=self.tokenised_after_s,
         )
 
 

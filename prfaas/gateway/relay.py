@@ -98,7 +98,11 @@ class Relay(Response):
                 execution.broke_off(EngineFailed(execution.way.decode, 500))
                 self._note(outcome="error", detail="the engine ended its stream with an error")
         finally:
-            self._note(tries=execution.tries)
+            self._note(
+                tries=execution.tries,
+                prefilled_after_s=execution.prefilled_after_s,
+                reported_after_s=execution.reported_after_s,
+            )
             await execution.aclose()
 
     async def _send_head(self, answer: Answer, execution: Execution, send: Send) -> None:

@@ -85,7 +85,7 @@ class Loads:
         self._dialer = dialer
         self._remotes: dict[str, Remote] = {}
         self._loads: dict[str, tuple[Load, DialedSession]] = {}
-        self._unused: dict[str, TransferReport] = {}
+        self._unused: dict[str, tuple[TransferReport, float]] = {}
         self._arrived: dict[str, list[SlotPiece]] = {}
         self._last_handle = 0
         self._passing: asyncio.TimerHandle | None = None
@@ -161,8 +161,10 @@ class Loads:
 
     def used(self, message: LoadUsed) -> None:
         """The engine's last word on a complete load."""
-        report = self._unused.pop(message.transfer_id, None)
-        if report is not None:
+        found = self._unused.pop(message.transfer_id, None)
+        if found is not None:
+            report, opened_s = found
+            report = replace(report, used_s=self._clock.now_s() - opened_s)
             self._reports.finish(_judged(report, message.ok, message.reason))
 
     # from the sessions -----------------------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class Loads:
         """Tell the engine that everything is there, after the last piece."""
         self._pass_on()
         self.completed_loads += 1
-        self._unused[load.transfer_id] = TransferReport(
+        report = TransferReport(
             load.transfer_id,
             ok=True,
             tokens=load.num_tokens - load.held_tokens,
@@ -203,6 +205,7 @@ class Loads:
             early_bytes=complete.early_bytes,
             open_s=self._clock.now_s() - load.opened_s,
         )
+        self._unused[load.transfer_id] = _timed(report, load), load.opened_s
         if len(self._unused) > MAX_UNUSED:
             self.used(LoadUsed(next(iter(self._unused)), ok=False, reason="the engine never said"))
         self._tell(LoadComplete(load.transfer_id, complete.num_tokens, complete.cache_bytes, complete.early_bytes))
@@ -216,7 +219,8 @@ class Loads:
         self.failed_loads += 1
         log.warning("load %s failed: %s", load.transfer_id, reason)
         self._tell(LoadFailed(load.transfer_id, reason))
-        self._reports.finish(TransferReport(load.transfer_id, ok=False, reason=reason, cache_bytes=load.cache_bytes))
+        report = TransferReport(load.transfer_id, ok=False, reason=reason, cache_bytes=load.cache_bytes)
+        self._reports.finish(_timed(report, load))
 
     def meter(self, peer: str) -> LinkMeter:
         """The meter of the link from a prefill engine."""
@@ -257,6 +261,17 @@ class Loads:
     def _tell(self, message: LoadComplete | LoadFailed) -> None:
         self._engine.to_worker(message)
         self._engine.to_schedulers(message)
+
+
+def _timed(report: TransferReport, load: Load) -> TransferReport:
+    """The report with what happened when, as far as it did."""
+    since_s = load.opened_s
+    return replace(
+        report,
+        prefilled_s=max(0.0, load.prefilled_s - since_s),
+        first_s=load.first_s - since_s,
+        last_s=load.last_s - since_s,
+    )
 
 
 def _judged(report: TransferReport, ok: bool, reason: str) -> TransferReport:
