@@ -6,18 +6,23 @@ from typing import NoReturn
 
 import typer
 
+from prfaas.commands.bench import bench
 from prfaas.commands.certs import certs
 from prfaas.commands.config import config
+from prfaas.commands.decisions import decisions
 from prfaas.commands.demo import demo, up
 from prfaas.commands.drain import drain, undrain
 from prfaas.commands.engine import engine
 from prfaas.commands.exits import EPILOG, FAILED, FINE, INTERRUPTED, exit_code_of
+from prfaas.commands.flip import flip
 from prfaas.commands.gateway import gateway
 from prfaas.commands.options import OPERATE, PLAN, RUN, SET_UP
 from prfaas.commands.plan import plan
 from prfaas.commands.profile import profile
 from prfaas.commands.reload import reload
 from prfaas.commands.simulate import simulate
+from prfaas.commands.status import status
+from prfaas.commands.top import top
 from prfaas.commands.version import version
 from prfaas.errors import ConfigError, PrfaasError
 
@@ -33,8 +38,8 @@ app = typer.Typer(
 )
 COMMANDS: Sequence[tuple[str, Callable[..., object]]] = (
     *((RUN, each) for each in (gateway, engine, demo, up)),
-    *((OPERATE, each) for each in (drain, undrain, reload)),
-    *((PLAN, each) for each in (plan, profile, simulate)),
+    *((OPERATE, each) for each in (status, top, decisions, drain, undrain, flip, reload)),
+    *((PLAN, each) for each in (plan, profile, simulate, bench)),
     *((SET_UP, each) for each in (certs, version)),
 )
 for panel, command in COMMANDS:

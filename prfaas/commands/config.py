@@ -9,9 +9,7 @@ from prfaas.commands.options import AsJson, load
 from prfaas.commands.output import print_json, tell
 from prfaas.config import json_schema
 
-config = typer.Typer(
-    name="config", help="Check a configuration file, or print its JSON schema.", no_args_is_help=True
-)
+config = typer.Typer(name="config", help="Check a configuration file, or print its JSON schema.", no_args_is_help=True)
 
 
 @config.command()

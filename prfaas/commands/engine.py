@@ -13,9 +13,7 @@ from prfaas.commands.vllm import require_vllm
 
 def engine(
     config: ConfigPath,
-    site: Annotated[
-        str | None, typer.Option("--site", help="The engine's site.", autocompletion=site_names)
-    ] = None,
+    site: Annotated[str | None, typer.Option("--site", help="The engine's site.", autocompletion=site_names)] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", help="The engine, if the site has several.", autocompletion=engine_names),

@@ -67,7 +67,7 @@ def load(path: Path) -> Config:
 
 
 def config_if_any(config: Path | None, url: str | None) -> Config | None:
-    """The configuration that is meant: the one named, or the usual one where no address is given. Raises ConfigError."""
+    """The configuration that is meant: the one named, or the usual one where no address is. Raises ConfigError."""
     if config is None and url is None and USUAL_CONFIG.is_file():
         config = USUAL_CONFIG
     return load(config) if config is not None else None
@@ -86,3 +86,11 @@ def operator_client(config: Path | None, url: str | None, key_file: Path | None)
     from prfaas.gateway.operator_client import OperatorClient
 
     return OperatorClient.of(config_if_any(config, url), url, key_file)
+
+
+def read_text(path: Path) -> str:
+    """Raises ConfigError that names the file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None

@@ -38,23 +38,18 @@ class OperatorClient:
     context: ssl.SSLContext | None = None
 
     @classmethod
-    def of(
-        cls, config: Config | None = None, url: str | None = None, key_file: Path | None = None
-    ) -> "OperatorClient":
+    def of(cls, config: Config | None = None, url: str | None = None, key_file: Path | None = None) -> "OperatorClient":
         """For the gateway of ``config``, or the one at ``url``, with the key of ``key_file`` or of ``config``.
 
         Raises:
             ConfigError: there is neither, or the key cannot be read, or would cross a network in plain text.
         """
-        if config is None and url is None:
-            raise ConfigError("which gateway? name its configuration with --config, or its address with --url")
-        base = checked_url(url) if url is not None or config is None else url_of(config)
+        base, context = address(config, url)
         headers = {}
         if (key := _key(config, key_file)) is not None:
-            _check_secret(base)
+            check_secret(base, "the operators' key")
             headers["authorization"] = f"Bearer {key}"
-        is_ours = config is not None and url is None
-        return cls(base, headers, _ours_alone(config) if is_ours and config else ssl.create_default_context())
+        return cls(base, headers, context)
 
     def get(self, path: str, **query: str) -> Mapping[str, Any]:
         """The object at ``path``. Raises as ``post`` does."""
@@ -101,12 +96,21 @@ class OperatorClient:
         return GatewayUnavailable(f"the gateway at {self.base} cannot be asked: {str(why) or type(why).__name__}")
 
 
-def checked_url(url: str | None) -> str:
+def address(config: Config | None, url: str | None) -> tuple[str, ssl.SSLContext]:
+    """Where the gateway at ``url``, or else of ``config``, is, and whom to believe there. Raises ConfigError."""
+    if url is not None:
+        return checked_url(url), ssl.create_default_context()
+    if config is None:
+        raise ConfigError("which gateway? name its configuration with --config, or its address with --url")
+    return url_of(config), _ours_alone(config)
+
+
+def checked_url(url: str) -> str:
     """An address from the command line, without a slash at the end. Raises ConfigError."""
-    parts = urlsplit(url or "")
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"--url {url}: write it as http://host:port")
-    return (url or "").rstrip("/")
+    return url.rstrip("/")
 
 
 def is_near(base: str) -> bool:
@@ -129,10 +133,10 @@ def _key(config: Config | None, key_file: Path | None) -> str | None:
     return None
 
 
-def _check_secret(base: str) -> None:
-    """Raises ConfigError where the key would cross a network in plain text."""
+def check_secret(base: str, what: str) -> None:
+    """Raises ConfigError where it would cross a network in plain text."""
     if urlsplit(base).scheme != "https" and not is_near(base):
-        raise ConfigError(f"{base}: the operators' key would travel in plain text; give an https address with --url")
+        raise ConfigError(f"{base}: {what} would travel in plain text; give an https address with --url")
 
 
 def _ours_alone(config: Config) -> ssl.SSLContext:

@@ -69,9 +69,7 @@ class Conversions:
     def give_up(self, services: GatewayServices, why: str) -> Sequence[Ended]:
         """End all of the controller; the engines keep their roles and take requests again."""
         ended = [
-            Ended(engine, one.role, "given_up", why)
-            for engine, one in self._underway.items()
-            if not one.is_operators
+            Ended(engine, one.role, "given_up", why) for engine, one in self._underway.items() if not one.is_operators
         ]
         for each in ended:
             self._end(services, each)

@@ -1,4 +1,4 @@
-"""``GET /prfaas/plan``: what the controller thinks; ``POST /prfaas/engines/{name}/role``: an operator's word on roles."""
+"""``GET /prfaas/plan``: what the controller thinks; ``POST /prfaas/engines/{name}/role``: an operator's flip."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -39,7 +39,9 @@ def add_plan_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guard)
 def add_role_route(app: FastAPI, control: ControlLoop, guard: Guard) -> None:
     """For those who may drain."""
     body = {"required": True, "content": {"application/json": {"schema": _object({"role": _ROLE})}}}
-    responses: dict[int | str, dict[str, Any]] = {202: {"description": "It has begun: `/prfaas/plan` says how it goes."}}
+    responses: dict[int | str, dict[str, Any]] = {
+        202: {"description": "It has begun: `/prfaas/plan` says how it goes."}
+    }
 
     @app.post("/prfaas/engines/{name}/role", status_code=202, responses=responses, openapi_extra={"requestBody": body})
     async def role(request: Request, name: str) -> Response:
