@@ -7,6 +7,7 @@ import pytest
 
 from tests.commands.gateways import Told
 from tests.gateway.conftest import patient as patient
+from tests.gateway.conftest import running as running
 
 Ask = Callable[..., Awaitable[Told]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tests.commands.conftest import Ask
 from tests.commands.gateways import config_file, process
 from tests.gateway.access.test_access import KEYS, guarded
 from tests.gateway.fakes import Stand
-from tests.gateway.stub_engine import break_off, refuse
+from tests.gateway.stub_engine import break_off, hold, refuse
+from tests.ports import free_port
 
 
 async def test_load_reaches_the_engines(running: Stand, tmp_path: Path) -> None:
@@ -80,6 +82,13 @@ async def test_wrong_use(
     assert words in told.err
 
 
+async def test_server_that_is_not_there() -> None:
+    """Exit code 3 and a line, as for every command that asks a gateway."""
+    told = await process("bench", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (told.code, len(told.err.splitlines())) == (3, 1)
+    assert "cannot be asked" in told.err
+
+
 async def test_unknown_model(running: Stand) -> None:
     """Those that there are."""
     told = await process("bench", "--url", running.url, "--model", "huge")
@@ -113,10 +122,6 @@ def test_lengths_are_the_same_for_a_seed() -> None:
 
 async def test_ctrl_c_ends_the_load(running: Stand, tmp_path: Path) -> None:
     """Code 130, and no request is left on the engine."""
-    import sys
-
-    from tests.gateway.stub_engine import hold
-
     running.edge.script = hold(asyncio.Event())
     argv = ("bench", "-n", "4", "-j", "2", "--prompt-tokens", "2", "--config", str(config_file(tmp_path, running)))
     started = await asyncio.create_subprocess_exec(

@@ -78,7 +78,7 @@ async def test_reload_tells_changes_and_refusals(ask: Ask, tmp_path: Path) -> No
 async def test_gateway_that_is_not_there(ask: Ask) -> None:
     """Exit code 3, whichever command asks, in one line with the address."""
     url = f"http://127.0.0.1:{free_port()}"
-    for command in (("drain", "a"), ("status",), ("top",), ("decisions",), ("flip", "a", "decode"), ("bench",)):
+    for command in (("drain", "a"), ("status",), ("top",), ("decisions",), ("flip", "a", "decode")):
         told = await ask(*command, "--url", url)
         assert told.code == 3, command
         assert told.err.startswith(f"prfaas: the gateway at {url} cannot be asked: ")

@@ -58,8 +58,12 @@ async def test_an_operators_word_counts_in_every_mode(ask: Ask, tmp_path: Path, 
         assert (await ask("flip", "edge-1", "prefill", "--config", file)).code == 0
         running.tree["policy"]["threshold_tokens"] = 7
         assert (await ask("reload", "--config", file)).code == 0
-        assert running.services.config.policy.threshold_tokens == 7
-        assert running.services.view.playing("prefill") == {"edge-1"}
+        told = (await ask("status", "--json", "--config", file)).json
+        assert told["controller"]["configured_threshold_tokens"] == 7
+        assert {each["name"]: each["roles"] for each in told["engines"]} == {
+            "edge-0": ["decode"],
+            "edge-1": ["prefill"],
+        }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ async def test_trouble_is_on_top(ask: Ask, tmp_path: Path) -> None:
         running.engines["moon-0"].health_status = 503
         await eventually(lambda: not running.services.fleet.status("moon-0").is_healthy)
         told = await ask("status", "--config", config_file(tmp_path, running))
-    rows = [line.split()[0] for line in told.out.splitlines() if line.startswith(("edge", "cloud-", "moon-"))]
+    rows = [line.split()[0] for line in told.out.splitlines() if line.startswith((" edge-", " cloud-", " moon-"))]
     assert rows == ["moon-0", "edge-0", "edge-1", "cloud-0"]
     assert "/health answers 503" in told.out
 
@@ -169,8 +170,6 @@ async def test_wrong_filters(ask: Ask, options: tuple[str, ...], words: str) -> 
 
 async def test_follow_tells_each_request_once(running: Stand, tmp_path: Path) -> None:
     """As it ends, a line of JSON each, and Ctrl-C ends with 130."""
-    import sys
-
     file = config_file(tmp_path, running)
     argv = ("decisions", "--follow", "--json", "--interval-s", "0.1", "--config", str(file))
     following = await asyncio.create_subprocess_exec(
@@ -190,7 +189,7 @@ async def test_follow_tells_each_request_once(running: Stand, tmp_path: Path) ->
 async def test_nobody_reads(running: Stand, tmp_path: Path) -> None:
     """A pipe that is closed ends a command quietly."""
     file = config_file(tmp_path, running)
-    script = f"{__import__('sys').executable} -m prfaas.cli status --watch --interval-s 0.1 --config {file} | head -1"
+    script = f"{sys.executable} -m prfaas.cli status --watch --interval-s 0.1 --config {file} | head -1"
     piped = await asyncio.create_subprocess_shell(
         script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
