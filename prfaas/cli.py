@@ -11,6 +11,7 @@ from prfaas.commands.certs import certs
 from prfaas.commands.config import config
 from prfaas.commands.decisions import decisions
 from prfaas.commands.demo import demo, up
+from prfaas.commands.doctor import doctor
 from prfaas.commands.drain import drain, undrain
 from prfaas.commands.engine import engine
 from prfaas.commands.exits import EPILOG, FAILED, FINE, INTERRUPTED, exit_code_of
@@ -40,7 +41,7 @@ COMMANDS: Sequence[tuple[str, Callable[..., object]]] = (
     *((RUN, each) for each in (gateway, engine, demo, up)),
     *((OPERATE, each) for each in (status, top, decisions, drain, undrain, flip, reload)),
     *((PLAN, each) for each in (plan, profile, simulate, bench)),
-    *((SET_UP, each) for each in (certs, version)),
+    *((SET_UP, each) for each in (certs, doctor, version)),
 )
 for panel, command in COMMANDS:
     app.command(rich_help_panel=panel)(command)

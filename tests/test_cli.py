@@ -21,7 +21,7 @@ Run = Callable[..., int]
 
 COMMANDS = [
     *("gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version"),
-    *("plan", "profile", "simulate"),
+    *("plan", "profile", "simulate", "doctor"),
 ]
 
 

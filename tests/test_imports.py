@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "measure": BASE | {"planner"},
     "gateway": BASE | {"config", "routing", "fleet", "planner", "observe"},
     "launch": BASE | {"config"},
+    "doctor": BASE | {"config", "wire", "transport"},
 }
 """Package or module directly below prfaas -> the others it may import. The command line may import all."""
 
@@ -121,6 +122,7 @@ def test_wrong_directions_are_found(unit: str, source: str, tmp_path: Path, monk
         "wire",
         "transport",
         "measure",
+        "doctor",
         "cli",
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -31,7 +32,8 @@ def engine(
     from prfaas.launch.engine_command import engine_command, select_engine
 
     loaded = load(config)
-    command = engine_command(loaded, select_engine(loaded, site, name), vllm_args or ())
+    selected = select_engine(loaded, site, name)
+    command = engine_command(loaded, selected, vllm_args or ())
     if show and as_json:
         print(json.dumps({"argv": list(command.argv), "env": dict(command.env)}, indent=2))
         return
@@ -39,4 +41,9 @@ def engine(
         print(shlex.join((*(f"{key}={value}" for key, value in command.env.items()), *command.argv)))
         return
     require_vllm()
+    from prfaas.doctor.scope import Scope
+    from prfaas.doctor.start import engine_findings, refuse_or_warn
+
+    findings = engine_findings(Scope(loaded, loaded.engines[selected].site), selected, vllm_args or ())
+    refuse_or_warn(findings, lambda line: print(f"prfaas: warning: {line}", file=sys.stderr, flush=True))
     os.execvpe(command.argv[0], command.argv, {**os.environ, **command.env})

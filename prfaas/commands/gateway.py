@@ -22,6 +22,11 @@ def gateway(
 
     loaded = load(config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if worker is None:
+        from prfaas.doctor.scope import Scope
+        from prfaas.doctor.start import gateway_findings, refuse_or_warn
+
+        refuse_or_warn(gateway_findings(Scope(loaded, loaded.gateway.site)), logging.getLogger("prfaas").warning)
     if loaded.gateway.workers > 1 and worker is None:
         from prfaas.gateway.workers import supervise
 

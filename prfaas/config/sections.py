@@ -127,6 +127,15 @@ class EngineConfig(Section):
         int | None,
         Field(ge=1, description="vLLM's --max-num-seqs; placement fills it no further."),
     ] = None
+    gpus: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1_024,
+            description="GPUs that it needs. Its start and prfaas doctor look for them; where nothing is said, for one "
+            "where vLLM's build for GPUs is installed.",
+        ),
+    ] = None
     prefill: PrefillConfig | None = None
     convertible: Annotated[
         bool,

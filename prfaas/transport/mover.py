@@ -20,13 +20,14 @@ import uvloop
 from prfaas.clock import MonotonicClock
 from prfaas.errors import PrfaasError
 from prfaas.transport.control_streams import ControlStreams
-from prfaas.transport.data_port import DataPort
+from prfaas.transport.data_port import DataOwner, DataPort
 from prfaas.transport.data_service import DataService
 from prfaas.transport.dialer import Dialer
 from prfaas.transport.engine_port import EnginePort
 from prfaas.transport.guard import guarded
 from prfaas.transport.kv_events import KvEvents
 from prfaas.transport.loads import Loads
+from prfaas.transport.look import Look
 from prfaas.transport.messages import (
     AskStatistics,
     Cancel,
@@ -42,6 +43,7 @@ from prfaas.transport.messages import (
     StartLoad,
     Statistics,
 )
+from prfaas.transport.noise import Probes
 from prfaas.transport.prefix_feed import PrefixFeed
 from prfaas.transport.report_book import ReportBook
 from prfaas.transport.saves import Saves
@@ -83,6 +85,7 @@ class Mover:
         self._ring = KeyRing(config.tls) if config.tls else None
         self._loads = Loads(config, self._us, self._staging, self._engine, self._reports, self._clock, self._dialer)
         self._saves = Saves(config, self._staging, self._engine, self._clock)
+        self._probes = Probes(self._clock)
         self._prefixes, self._events = _prefixes(config.prefixes)
 
     def _dialer(self, address: str) -> Dialer:
@@ -171,17 +174,21 @@ class Mover:
         data_port = None
         if self._config.serves_tcp:
             data_port = DataPort(
-                *(host.strip("[]"), self._config.data_port, lambda: self._saves.sessions, self._ring),
+                *(host.strip("[]"), self._config.data_port, self._data_owners, self._ring),
                 self._config.lease_s,
             )
         tick_s = self._config.heartbeat_s / 4
         announced = data_port.port if data_port else 0
         streams = ControlStreams(self._us, self._saves, self._clock, announced, tick_s)
-        service = KvLink(streams, self._reports, self.statistics, self._config.tls, self._prefixes)
-        data = DataService(lambda: self._saves.sessions, service.admit_decode)
+        look = Look(self._config, announced, self._probes, self._saves.pace)
+        service = KvLink(streams, self._reports, self.statistics, self._config.tls, self._prefixes, look)
+        data = DataService(self._data_owners, service.admit_decode)
         server, bound = serve(service, data, host, int(port), self._ring)
         await server.start()
         return server, data_port, f"{self._config.advertise_host or host}:{bound}"
+
+    def _data_owners(self) -> list[DataOwner]:
+        return [*self._saves.sessions, *self._probes.running]
 
     async def _tick(self) -> None:
         while True:

@@ -417,3 +417,55 @@ class PrefixChange(_message.Message):
     is_stored: bool
     hashes: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, group: _Optional[int] = ..., is_stored: _Optional[bool] = ..., hashes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("engine_id", "epoch", "versions", "slot_bytes", "data_port", "fields", "layers", "facts", "unix_ns")
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORT_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    engine_id: str
+    epoch: int
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    slot_bytes: int
+    data_port: int
+    fields: _containers.RepeatedCompositeFieldContainer[FingerprintField]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    facts: _containers.RepeatedCompositeFieldContainer[FingerprintField]
+    unix_ns: int
+    def __init__(self, engine_id: _Optional[str] = ..., epoch: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., slot_bytes: _Optional[int] = ..., data_port: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[FingerprintField, _Mapping]]] = ..., layers: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[FingerprintField, _Mapping]]] = ..., unix_ns: _Optional[int] = ...) -> None: ...
+
+class ProbeRequest(_message.Message):
+    __slots__ = ("size_bytes", "duration_ms", "connections", "engine_id")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    duration_ms: int
+    connections: int
+    engine_id: str
+    def __init__(self, size_bytes: _Optional[int] = ..., duration_ms: _Optional[int] = ..., connections: _Optional[int] = ..., engine_id: _Optional[str] = ...) -> None: ...
+
+class ProbeReply(_message.Message):
+    __slots__ = ("token", "data_port", "sent_bytes", "sent_segments", "retransmitted_segments")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORT_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMITTED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    data_port: int
+    sent_bytes: int
+    sent_segments: int
+    retransmitted_segments: int
+    def __init__(self, token: _Optional[bytes] = ..., data_port: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., sent_segments: _Optional[int] = ..., retransmitted_segments: _Optional[int] = ...) -> None: ...
