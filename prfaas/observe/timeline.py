@@ -137,7 +137,7 @@ def _handed_over(decision: Decision, last: Try, source: str, sites: Mapping[str,
             arrived = dialed_s + report.first_s, dialed_s + report.last_s
             yield Stage("transfer", *arrived, *here, source, report.reason)
         if report.ok and report.used_s > 0:
-            ready_s = dialed_s + report.used_s
+            ready_s = dialed_s + max(report.last_s, report.used_s)
             yield Stage("inject", dialed_s + report.last_s, ready_s, *here)
     name: StageName = "recompute" if is_lost else "first token" if decision.is_stream else "whole answer"
     yield Stage(name, min(ready_s, output_s), output_s, *here, note=report.reason if is_lost and report else "")

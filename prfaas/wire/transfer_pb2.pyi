@@ -261,7 +261,7 @@ class ReportRequest(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ..., secret: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class ReportReply(_message.Message):
-    __slots__ = ("transfer_id", "ok", "reason", "tokens", "held_tokens", "cache_bytes", "early_bytes", "open_s")
+    __slots__ = ("transfer_id", "ok", "reason", "tokens", "held_tokens", "cache_bytes", "early_bytes", "open_s", "prefilled_s", "first_s", "last_s", "used_s")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     OK_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,10 @@ class ReportReply(_message.Message):
     CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     EARLY_BYTES_FIELD_NUMBER: _ClassVar[int]
     OPEN_S_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_S_FIELD_NUMBER: _ClassVar[int]
+    FIRST_S_FIELD_NUMBER: _ClassVar[int]
+    LAST_S_FIELD_NUMBER: _ClassVar[int]
+    USED_S_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     ok: bool
     reason: str
@@ -278,7 +282,11 @@ class ReportReply(_message.Message):
     cache_bytes: int
     early_bytes: int
     open_s: float
-    def __init__(self, transfer_id: _Optional[str] = ..., ok: _Optional[bool] = ..., reason: _Optional[str] = ..., tokens: _Optional[int] = ..., held_tokens: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., early_bytes: _Optional[int] = ..., open_s: _Optional[float] = ...) -> None: ...
+    prefilled_s: float
+    first_s: float
+    last_s: float
+    used_s: float
+    def __init__(self, transfer_id: _Optional[str] = ..., ok: _Optional[bool] = ..., reason: _Optional[str] = ..., tokens: _Optional[int] = ..., held_tokens: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., early_bytes: _Optional[int] = ..., open_s: _Optional[float] = ..., prefilled_s: _Optional[float] = ..., first_s: _Optional[float] = ..., last_s: _Optional[float] = ..., used_s: _Optional[float] = ...) -> None: ...
 
 class StatisticsRequest(_message.Message):
     __slots__ = ()
