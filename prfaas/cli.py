@@ -17,6 +17,7 @@ from prfaas.commands.engine import engine
 from prfaas.commands.exits import EPILOG, FAILED, FINE, INTERRUPTED, exit_code_of
 from prfaas.commands.flip import flip
 from prfaas.commands.gateway import gateway
+from prfaas.commands.link import link
 from prfaas.commands.options import OPERATE, PLAN, RUN, SET_UP
 from prfaas.commands.plan import plan
 from prfaas.commands.profile import profile
@@ -45,6 +46,7 @@ COMMANDS: Sequence[tuple[str, Callable[..., object]]] = (
 )
 for panel, command in COMMANDS:
     app.command(rich_help_panel=panel)(command)
+app.add_typer(link, rich_help_panel=OPERATE)
 app.add_typer(config, rich_help_panel=SET_UP)
 
 
