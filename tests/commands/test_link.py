@@ -83,7 +83,7 @@ def test_wrong_use(
     run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
     """No such link or engine, or a longer measurement than movers allow: exit code 2, and what there is."""
-    assert run("link", "test", *options, "--config", config_file(tmp_path, "127.0.0.1:9")) == 2
+    assert run("link", "test", *options, "--config", config_file(tmp_path, "127.0.0.1:7199")) == 2
     assert words in capsys.readouterr().err
 
 
