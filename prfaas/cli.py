@@ -76,7 +76,7 @@ def _is_read() -> bool:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # as Python has it where there is no output
+        sys.stdout = None  # as Python has it where there is no output
         return False
     return True
 

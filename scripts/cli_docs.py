@@ -16,14 +16,16 @@ HEAD = """\
 
 Written by `make cli-docs` from the commands themselves; `prfaas COMMAND --help` says the same.
 
-- **Which gateway.** `--config FILE` names its configuration (`PRFAAS_CONFIG`; `prfaas.yaml` where it is in the working folder),
-  `--url URL` another address (`PRFAAS_URL`). The operators' key comes from the configuration or from `--key-file`
-  (`PRFAAS_KEY_FILE`), and crosses a network over https alone.
-- **Pipes.** What is drawn over on a terminal is shown once into a pipe, or again and again with `--watch`. There are no colours
-  in a pipe, and none with `NO_COLOR`. Results go to stdout; progress, and errors in one line each, to stderr. Narrow terminals get
-  fewer columns; `COLUMNS` sets the width of a pipe.
-- **Programs.** `--json` prints one document (with `--watch` or `--follow` a line each), in seconds, bytes and tokens. Fields may be added.
-- **Completion.** `prfaas --install-completion` for bash, zsh or fish; engines and sites complete from the configuration.
+- **Which gateway.** `--config FILE` names its configuration (`PRFAAS_CONFIG`; `prfaas.yaml` where that is in the
+  working folder), `--url URL` another address (`PRFAAS_URL`). The operators' key comes from the configuration or from
+  `--key-file` (`PRFAAS_KEY_FILE`), and crosses a network over https alone.
+- **Pipes.** What is drawn over on a terminal is shown once into a pipe, or again and again with `--watch`. There are no
+  colours in a pipe, and none with `NO_COLOR`. Results go to stdout; progress, and errors in one line each, to stderr.
+  Narrow terminals get fewer columns; `COLUMNS` sets the width of a pipe.
+- **Programs.** `--json` prints one document (with `--watch` or `--follow` a line each), in seconds, bytes and tokens.
+  Fields may be added.
+- **Completion.** `prfaas --install-completion` for bash, zsh or fish; engines and sites complete from the
+  configuration.
 
 ## Exit codes
 | code | meaning |

@@ -14,9 +14,11 @@ def count(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration: milliseconds below a second, hours beyond."""
+    """A duration: microseconds and milliseconds below a second, minutes and hours beyond."""
     if value is None:
         return UNKNOWN
+    if 0 < value < 0.001:
+        return f"{value * 1e6:.0f} µs"
     if value < 1:
         return f"{value * 1000:.3g} ms"
     if value < 120:

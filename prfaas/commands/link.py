@@ -38,8 +38,8 @@ AtLeast = Annotated[
 ]
 
 
-@link.command()
-def test(
+@link.command("test")
+def measure(
     site: SiteName,
     to: To = None,
     engine: Engine = None,
@@ -54,9 +54,9 @@ def test(
 
     Example: prfaas link test cloud --config prfaas.yaml
 
-    Run it on a machine of the site where caches arrive, with that site's certificates. It sends noise for two seconds over
-    the data connections that caches take, and takes its share of the link from them. Exit code 1: no engine answers, or
-    the measurement failed.
+    Run it on a machine of the site where caches arrive, with that site's certificates. It sends noise for two seconds
+    over the data connections that caches take, and takes its share of the link from them. Exit code 1: no engine
+    answers, or the measurement failed.
     """
     from prfaas.commands.linking import Order, test_link
     from prfaas.launch.signals import run_until_signal

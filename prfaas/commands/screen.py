@@ -1,5 +1,6 @@
 """A view of a running gateway: once, line after line into a pipe, or drawn over on a terminal."""
 
+import os
 import select
 import sys
 import termios
@@ -83,7 +84,7 @@ def _redraw(look: Look, draw: Draw, screen: Console, interval_s: float) -> None:
 def keys() -> Iterator[Pause]:
     """Hear keys without Return while the block runs; where nobody types, only time passes."""
     if not sys.stdin.isatty():
-        yield lambda seconds: bool(time.sleep(seconds))
+        yield _sleep
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
@@ -91,9 +92,15 @@ def keys() -> Iterator[Pause]:
 
     def pause(seconds: float) -> bool:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return bool(ready) and sys.stdin.read(1) in ("q", "Q", "")
+        typed = os.read(descriptor, 64) if ready else None
+        return typed is not None and (not typed or b"q" in typed.lower())
 
     try:
         yield pause
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False

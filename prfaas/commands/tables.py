@@ -32,9 +32,12 @@ def fitting(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: in
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
     for at in shown:
         column = columns[at]
-        justify = "right" if column.is_number else "left"
         table.add_column(
-            column.heading, justify=justify, no_wrap=True, overflow="ellipsis", ratio=1 if column.is_text else None
+            column.heading,
+            justify="right" if column.is_number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if column.is_text else None,
         )
     for row in rows:
         table.add_row(*(row[at] for at in shown))

@@ -1,7 +1,8 @@
 """The command line beside a running gateway."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.commands.gateways import Told
 from tests.gateway.conftest import patient as patient
 from tests.gateway.conftest import running as running
 
-Ask = Callable[..., Awaitable[Told]]
+Ask = Callable[..., Coroutine[Any, Any, Told]]
 
 
 @pytest.fixture(autouse=True)

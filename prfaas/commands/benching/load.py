@@ -14,14 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from prfaas.commands.output import can_redraw, console
 from prfaas.errors import ConfigError, GatewayUnavailable
+from prfaas.measure.engine import own_words
 from prfaas.measure.prompts import Prompts
 
 QUESTION_S = 30.0
 """For the list of models."""
 READ_BYTES = 1 << 20
 """Room for the longest line of a stream."""
-ERROR_CHARS = 200
-"""Of a server's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ async def _model(http: aiohttp.ClientSession, load: Load) -> str:
         why = str(error) or type(error).__name__
         raise GatewayUnavailable(f"the gateway at {load.base} cannot be asked: {why}") from None
     if response.status != 200:
-        raise ConfigError(f"{load.base}/v1/models answers {response.status}: {_words(content)}")
+        raise ConfigError(f"{load.base}/v1/models answers {response.status}: {own_words(content)}")
     try:
         models = [str(each["id"]) for each in json.loads(content)["data"]]
     except (ValueError, KeyError, TypeError):
@@ -150,14 +149,14 @@ async def _ask(http: aiohttp.ClientSession, load: Load, body: bytes, length: int
         async with http.post(url, data=body, headers=kind) as response:
             placement = response.headers.get("x-prfaas-placement", "")
             if response.status != 200:
-                return Answer(length, placement, error=f"{response.status}: {_words(await response.read())}")
+                return Answer(length, placement, error=f"{response.status}: {own_words(await response.read())}")
             async for line in response.content:
                 if line.startswith(b"data: [DONE]"):
                     is_over = True
                 elif line.startswith(b"data: "):
                     now_s, event = time.monotonic(), json.loads(line[6:])
                     if "error" in event:
-                        error = _words(line[6:])
+                        error = own_words(line[6:])
                     tokens = (event.get("usage") or {}).get("completion_tokens") or tokens
                     if not event.get("choices"):
                         continue
@@ -173,15 +172,6 @@ async def _ask(http: aiohttp.ClientSession, load: Load, body: bytes, length: int
     outputs = len(gaps_s) + (first_s is not None)
     total_s = time.monotonic() - began_s
     return Answer(length, placement, first_s, tuple(gaps_s), total_s, tokens or outputs, error)
-
-
-def _words(content: bytes) -> str:
-    """A server's own words, without what is around them."""
-    try:
-        told = json.loads(content)
-        return str((told.get("error") or told)["message"])[:ERROR_CHARS]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return content.decode(errors="replace").strip()[:ERROR_CHARS]
 
 
 def _bar() -> Progress:

@@ -62,11 +62,12 @@ def _status(each: Json) -> str:
 
 def _candidate(one: Json) -> str:
     """A way that was compared, with the figures that it has."""
-    return ", ".join(f"{name} {_figure(value)}" for name, value in one.items() if value not in (None, "", []))
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    figures = (
+        (one["uncached_tokens"], f"{count(one['uncached_tokens'])} tokens to prefill"),
+        (one["transfer_bytes"], f"{size(one['transfer_bytes'])} to send"),
+        (one["first_token_s"], f"first token in {seconds(one['first_token_s'])} ({one['speed']} speed)"),
+    )
+    return f"{way(one)}: {', '.join(words for value, words in figures if value is not None) or 'no figures'}"
 
 
 def _timeline(stages: Sequence[Json], bar: int) -> Table:

@@ -47,12 +47,19 @@ def add_role_route(app: FastAPI, control: ControlLoop, guard: Guard) -> None:
     async def role(request: Request, name: str) -> Response:
         """Drain an engine and give it its other role, without a restart; for operators."""
         guard.check(request)
-        asked = decode_object(await read_body(request, MAX_BODY_BYTES)).get("role")
-        if asked not in get_args(Role):
-            message = f"'role' must be one of {', '.join(get_args(Role))}."
-            raise RequestRejected(400, message, param="role", code="invalid_value")
-        control.convert(Conversion(name, asked))
-        return JSONResponse({"engine": name, "role": asked}, 202)
+        wanted = _role_in(await read_body(request, MAX_BODY_BYTES))
+        control.convert(Conversion(name, wanted))
+        return JSONResponse({"engine": name, "role": wanted}, 202)
+
+
+def _role_in(body: bytes) -> Role:
+    """Raises RequestRejected."""
+    asked = decode_object(body).get("role")
+    found: Role | None = next((role for role in get_args(Role) if role == asked), None)
+    if found is None:
+        message = f"'role' must be one of {', '.join(get_args(Role))}."
+        raise RequestRejected(400, message, param="role", code="invalid_value")
+    return found
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
