@@ -5,6 +5,7 @@ Times are seconds from the request's arrival, on the gateway's clock. What happe
 - The decode side counts its seconds from the moment it dials, which is shortly after its request arrived. Its report
   comes to the gateway as the last of them ends, so the dialing was ``used_s`` before that, but for a message within one
   site. No two clocks have to agree.
+  A report may be overtaken by the first output, which nothing precedes that it tells: then that moment counts.
 - When the remote prefill ended is told by the report, by the movers' estimate of their clocks' difference, or else by
   the answer of the engine that prefilled, half a round trip later.
 
@@ -125,7 +126,7 @@ def _handed_over(decision: Decision, last: Try, source: str, sites: Mapping[str,
     """Another engine prefilled, and its cache came over."""
     report, here = decision.report, (last.decode, sites.get(last.decode, ""))
     began_s, output_s = last.began_after_s, last.began_after_s + last.seconds
-    dialed_s = _dialed_s(decision, report, began_s)
+    dialed_s = _dialed_s(decision, report, began_s, output_s)
     is_lost = report is not None and not report.ok
     given_up_s = decision.reported_after_s if is_lost else None
     prefilled_s = _prefilled_s(decision, report, dialed_s)
@@ -145,12 +146,13 @@ def _handed_over(decision: Decision, last: Try, source: str, sites: Mapping[str,
         yield Stage("answer", output_s, decision.total_s, *here)
 
 
-def _dialed_s(decision: Decision, report: TransferReport | None, began_s: float) -> float | None:
+def _dialed_s(decision: Decision, report: TransferReport | None, began_s: float, output_s: float) -> float | None:
     """When the decode side dialed; an older engine does not say, and a load that failed ended when it was reported."""
     if report is None or decision.reported_after_s is None:
         return None
     counted_s = report.used_s or max(report.open_s, report.last_s)
-    return max(began_s, decision.reported_after_s - counted_s)
+    told_s = min(decision.reported_after_s, output_s) if report.ok else decision.reported_after_s
+    return max(began_s, told_s - counted_s)
 
 
 def _prefilled_s(decision: Decision, report: TransferReport | None, dialed_s: float | None) -> float | None:

@@ -64,6 +64,12 @@ def test_a_remote_prefill() -> None:
     assert transfer == Stage("transfer", transfer.begin_s, transfer.end_s, "d", "edge", "p")
 
 
+def test_a_late_report_changes_nothing() -> None:
+    """The first output comes after the injection, so a report that was overtaken by it is laid before it."""
+    late = told(replace(REMOTE, reported_after_s=2.4))
+    assert late[6:8] == [("inject", 1.8, 1.9, "d"), ("first token", 1.9, 1.9, "d")]
+
+
 def test_an_older_decode_side_tells_less() -> None:
     """Without its moments the prefill ends when its engine says so; no transfer is drawn that nobody measured."""
     old = replace(REMOTE, report=TransferReport("t", ok=True, tokens=900, open_s=1.1))

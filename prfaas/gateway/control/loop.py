@@ -85,10 +85,8 @@ class ControlLoop:
     @property
     def seen(self) -> Seen:
         """The controller as it is, for whoever shows it in other words."""
-        state = self._made[1].state() if self._made else None
-        return Seen(
-            self._follower.advice, self._follower.conversions.underway, state, self._history.latest, self._error
-        )
+        follower, state = self._follower, self._made[1].state() if self._made else None
+        return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, self._error)
 
     def convert(self, wanted: Conversion) -> None:
         """Have an engine converted because an operator says so; what becomes of it is in the overview.

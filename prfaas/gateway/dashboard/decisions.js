@@ -31,13 +31,12 @@ export function found(decisions, outcome, query) {
 }
 
 export class Requests {
-  constructor(announce) {
+  constructor() {
     this.kept = [];
     this.cursor = "";
     this.chosen = null;
+    this.isKnown = false;
     this.focused = "";
-    this.announce = announce;
-    this.told = "";
     for (const word of OUTCOMES) id("outcome").append(h("option", { value: word }, word));
     id("outcome").addEventListener("change", () => this.draw());
     id("query").addEventListener("input", () => this.draw());
@@ -55,8 +54,8 @@ export class Requests {
     this.kept = merged(isSame ? this.kept : [], told.decisions);
     this.cursor = told.cursor;
     this.draw();
-    const chosen = this.chosen && told.decisions.some((each) => each.request_id === this.chosen);
-    if (chosen) await this.detail(this.chosen);
+    const isNews = told.decisions.some((each) => each.request_id === this.chosen);
+    if (this.chosen && (isNews || !this.isKnown)) await this.detail(this.chosen);
   }
 
   draw() {
@@ -86,7 +85,7 @@ export class Requests {
     const way = decision.outcome === "refused" ? "–" : decision.prefill ? `${decision.prefill} → ${decision.decode}` : decision.decode;
     return h("tr", { "data-id": decision.request_id, class: isChosen && "chosen" },
       h("td", { class: "num" }, clock(decision.arrived_unix_s)),
-      h("td", {}, h("button", { type: "button", class: "plain mono", tabindex: decision.request_id === this.focused ? "0" : "-1", "aria-expanded": String(isChosen), "aria-controls": "detail" }, brief(decision.request_id))),
+      h("td", {}, h("button", { type: "button", class: "plain mono", tabindex: decision.request_id === this.focused ? "0" : "-1", "aria-expanded": String(isChosen), "aria-controls": "detail" }, decision.request_id)),
       h("td", {}, tag(KINDS[decision.outcome] ?? "", decision.outcome)),
       h("td", { class: "spare" }, way),
       h("td", { class: "num spare" }, count(decision.prompt_tokens)),
@@ -141,9 +140,11 @@ export class Requests {
     let body;
     try {
       body = this.described(await ask(`requests/${encodeURIComponent(requestId)}`));
+      this.isKnown = true;
     } catch (error) {
       const why = error instanceof Refused ? error.message : "The gateway does not answer.";
       body = [h("p", { class: "verdict" }, why)];
+      this.isKnown = error instanceof Refused && error.status === 404; // asking again would say the same
     }
     if (this.chosen !== requestId) return;
     const hadFocus = id("detail").contains(document.activeElement);
@@ -165,7 +166,7 @@ export class Requests {
       h("p", {}, tag(KINDS[decision.outcome] ?? "", decision.outcome), " ", h("span", { class: "quiet" },
         [decision.endpoint, decision.status && `HTTP ${decision.status}`, decision.tenant && `tenant ${decision.tenant}`, decision.arrived_unix_s && `${clock(decision.arrived_unix_s)}, ${ago(age)} ago`].filter(Boolean).join(" · "))),
       h("p", { class: "verdict" }, verdict(decision, timeline)),
-      h("div", { class: "wide", role: "region", "aria-label": "Timeline", tabindex: "0" }, timelineTable(decision, timeline, age)),
+      h("div", { class: "wide", role: "region", "aria-label": "Timeline of this request", tabindex: "0" }, timelineTable(decision, timeline, age)),
       decision.detail && h("p", { class: "problem" }, decision.detail),
       h("h3", {}, "Why it went there"),
       h("ul", { class: "reasons" }, decision.reasons.map((each) => h("li", {}, each))),
@@ -181,8 +182,4 @@ export class Requests {
         table("Ways that were compared, the chosen one first", [["Way"], ["Where"], ["To compute", "num"], ["Cache", "num"], ["Predicted", "num"]], predicted))],
     ];
   }
-}
-
-function brief(requestId) {
-  return requestId.length <= 22 ? requestId : `${requestId.slice(0, 10)}…${requestId.slice(-8)}`;
 }

@@ -17,7 +17,7 @@ let heardAt = 0;
 let history = new Map();
 
 const announce = (text) => { id("announce").textContent = text; };
-const requests = new Requests(announce);
+const requests = new Requests();
 const rhythm = new Rhythm(turn);
 
 async function turn() {

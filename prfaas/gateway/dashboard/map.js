@@ -4,117 +4,9 @@
 import { s, h, show, empty } from "./dom.js";
 import { bits, count, percent, plural } from "./format.js";
 import { engineWord, linkName, linkWord } from "./history.js";
+import { GAP, layout } from "./layout.js";
 
-const GAP = 12;
-const HEAD = 42;
-const CHIP = { width: 172, height: 62 };
-const DOT = { width: 30, height: 30 };
-const MANY = 24;
-const NARROW = 620;
 const MARKS = { healthy: "good", unhealthy: "bad", broken: "bad", draining: "warn", drained: "warn", converting: "warn" };
-
-/** Where everything is, for a picture of this width. Pure: pixels. */
-export function layout(status, width) {
-  const isNarrow = width < NARROW;
-  const here = status.sites.filter((site) => site.is_local);
-  const there = status.sites.filter((site) => !site.is_local);
-  const between = there.length === 0 ? 0 : isNarrow ? 96 : Math.min(300, Math.max(190, width * 0.24));
-  const columns = isNarrow || there.length === 0 ? 1 : 2;
-  const boxWidth = columns === 1 ? width : (width - between) / 2;
-  const left = stacked(there, status, boxWidth, 0, 0);
-  const right = stacked(here, status, boxWidth, columns === 1 ? 0 : boxWidth + between, 0);
-  let height = Math.max(left.height, right.height);
-  if (columns === 1) {
-    shift(right, left.height + between - (there.length ? 0 : between));
-    height = left.height + (there.length ? between : 0) + right.height;
-  } else {
-    shift(right, (height - right.height) / 2);
-    shift(left, (height - left.height) / 2);
-  }
-  const sites = [...left.sites, ...right.sites];
-  return { width, height, isNarrow, sites, links: joined(status.links, sites, isNarrow) };
-}
-
-function stacked(sites, status, width, x, y) {
-  const boxes = sites.map((site) => {
-    const engines = status.engines.filter((each) => each.site === site.name);
-    const isDense = engines.length > MANY;
-    const cell = isDense ? DOT : CHIP;
-    const columns = Math.max(1, Math.floor((width - GAP) / (cell.width + (isDense ? 6 : GAP))));
-    const across = Math.max(1, Math.min(columns, engines.length));
-    const gap = isDense ? 6 : GAP;
-    const each = isDense ? cell.width : (width - GAP * (across + 1)) / across;
-    const chips = engines.map((engine, at) => ({
-      engine,
-      isDense,
-      x: x + GAP + (at % across) * (each + gap),
-      y: y + HEAD + Math.floor(at / across) * (cell.height + gap),
-      width: isDense ? cell.width : each,
-      height: cell.height,
-    }));
-    const rows = Math.max(1, Math.ceil(engines.length / across));
-    const box = { site, x, y, width, height: HEAD + rows * (cell.height + gap) - gap + GAP, chips };
-    y += box.height + 22;
-    return box;
-  });
-  return { sites: boxes, height: boxes.length ? y - 22 : 0 };
-}
-
-function shift(stack, by) {
-  for (const box of stack.sites) {
-    box.y += by;
-    for (const chip of box.chips) chip.y += by;
-  }
-}
-
-/** Lines between boxes: a pixel for each doubling of capacity, so that 1 and 100 Gbit/s can be told apart. */
-function joined(links, boxes, isNarrow) {
-  const box = new Map(boxes.map((each) => [each.site.name, each]));
-  const drawn = links.filter((link) => box.has(link.source) && box.has(link.target));
-  const between = (link) => [link.source, link.target].sort().join("|");
-  return drawn.map((link) => {
-    const others = drawn.filter((each) => between(each) === between(link));
-    const aside = (others.indexOf(link) - (others.length - 1) / 2) * 62;
-    const from = box.get(link.source);
-    const to = box.get(link.target);
-    const wide = lineWidth(link.bandwidth_bytes_s);
-    return { link, wide, ...(isNarrow ? upright(from, to, aside) : across(from, to, aside)) };
-  });
-}
-
-export const lineWidth = (bytesPerSecond) => Math.min(26, Math.max(6, 8 + 2.2 * Math.log2((bytesPerSecond * 8) / 1e9)));
-
-function across(from, to, aside) {
-  if (from.x === to.x) return beside(from, to, aside);
-  const isRight = from.x < to.x;
-  const x1 = isRight ? from.x + from.width : from.x;
-  const x2 = isRight ? to.x : to.x + to.width;
-  const y1 = from.y + from.height / 2 + aside;
-  const y2 = to.y + to.height / 2 + aside;
-  const middle = (x1 + x2) / 2;
-  return {
-    path: `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}`,
-    middle: [middle, (y1 + y2) / 2],
-    end: [x2, y2, isRight ? 0 : 180],
-    room: Math.abs(x2 - x1) - 30,
-  };
-}
-
-function beside(from, to, aside) {
-  const isDown = from.y < to.y;
-  const x = from.x + from.width / 2 + aside;
-  const y1 = isDown ? from.y + from.height : from.y;
-  const y2 = isDown ? to.y : to.y + to.height;
-  return { path: `M${x} ${y1}V${y2}`, middle: [x, (y1 + y2) / 2], end: [x, y2, isDown ? 90 : 270], room: 140 };
-}
-
-function upright(from, to, aside) {
-  const x = from.x + from.width / 2 + aside * 2.4;
-  const isDown = from.y < to.y;
-  const y1 = isDown ? from.y + from.height : from.y;
-  const y2 = isDown ? to.y : to.y + to.height;
-  return { path: `M${x} ${y1}V${y2}`, middle: [x, isDown ? y2 - 46 : y1 - 46], end: [x, y2, isDown ? 90 : 270], room: from.width / 2 };
-}
 
 /** The picture's words. */
 export function summary(status) {
@@ -137,7 +29,7 @@ export function drawMap(figure, status) {
     "svg",
     { viewBox: `0 0 ${plan.width} ${Math.ceil(plan.height)}`, height: Math.ceil(plan.height), role: "img", "aria-label": summary(status) },
     plan.sites.map(siteBox),
-    plan.links.map((each) => linkLine(each)),
+    plan.links.map((each) => linkLine(each, plan.isNarrow)),
   );
   show(figure, picture);
 }
@@ -194,7 +86,7 @@ function engineDot({ engine, x, y, width, height }) {
   );
 }
 
-function linkLine({ link, wide, path, middle, end, room }) {
+function linkLine({ link, wide, path, middle, words, end }, isNarrow) {
   const word = linkWord(link);
   const [x, y] = middle;
   const load = Math.max(link.utilisation > 0 ? 1.5 : 0, wide * Math.min(1, link.utilisation));
@@ -212,9 +104,19 @@ function linkLine({ link, wide, path, middle, end, room }) {
     word !== "broken" && link.requests > 0 && s("path", { class: "moving", d: path }),
     s("path", { class: "arrow", d: `M-13 -${wide / 2 + 5}L0 0L-13 ${wide / 2 + 5}Z`, transform: `translate(${end[0]} ${end[1]}) rotate(${end[2]})` }),
     word === "broken" && s("path", { class: "cross", d: `M${x - 7} ${y - 7}l14 14m0 -14l-14 14` }),
-    s("text", { class: "small", x, y: y - wide / 2 - 9, "text-anchor": "middle", ...(room < 150 ? {} : {}) }, upper),
-    s("text", { class: `small strong ${kind}`, x, y: y + wide / 2 + 18, "text-anchor": "middle" }, lower),
+    isNarrow
+      ? s("text", { class: "small", x: words[0], y: words[1] }, s("tspan", { class: `strong ${kind}` }, `→ ${link.target} `), `${lower} · ${upper}`)
+      : plate(words[0], words[1] - wide / 2 - 26, upper, lower, kind),
   );
+}
+
+/** Two lines of text, on a ground of their own where something may be beneath. */
+function plate(x, y, upper, lower, kind) {
+  const half = Math.max(upper.length, lower.length) * 3.3 + 8;
+  return s("g", {},
+    s("rect", { class: "plate", x: x - half, y: y - 15, width: 2 * half, height: 36, rx: 6 }),
+    s("text", { class: `small strong ${kind}`, x, y, "text-anchor": "middle" }, lower),
+    s("text", { class: "small", x, y: y + 15, "text-anchor": "middle" }, upper));
 }
 
 function shortened(name, most) {

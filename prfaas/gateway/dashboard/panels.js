@@ -13,7 +13,7 @@ export function drawGlance(parent, status) {
   const ended = recent.requests - (recent.outcomes.running ?? 0);
   const bad = ["error", "recomputed", "unknown", "refused"].map((word) => [word, recent.outcomes[word] ?? 0]).filter(([, many]) => many);
   const remote = recent.outcomes.remote ?? 0;
-  const since = recent.since_unix_s ? `last ${recent.requests}, ${ago(status.gateway.unix_s - recent.since_unix_s)}` : "no request yet";
+  const since = recent.since_unix_s ? `in the last ${plural(recent.requests, "request")}` : "no request yet";
   const known = recent.prompt_tokens > 0;
   const tile = (name, value, unit, more) =>
     h("div", {}, h("dt", {}, name), h("dd", { class: "big" }, value, unit && h("span", { class: "unit" }, ` ${unit}`)), h("dd", { class: "more" }, more));
@@ -96,7 +96,7 @@ export function drawEngines(parent, status) {
     show(parent, empty("No engine is configured: add one under “engines” and reload."));
     return;
   }
-  const columns = [["Engine"], ["State"], ["Requests", "num"], ["Wait for prefill", "num spare"], ["Speed", "num spare"], ["Cache hits", "num spare"]];
+  const columns = [["Engine"], ["State"], ["Requests", "num"], ["Queue", "num spare"], ["Speed", "num spare"], ["Hits", "num spare"]];
   const rows = status.engines.map((engine) => {
     const word = engineWord(engine);
     const hits = engine.recent_prompt_tokens ? percent(engine.recent_reused_tokens / engine.recent_prompt_tokens) : "–";
@@ -108,7 +108,7 @@ export function drawEngines(parent, status) {
       h("td", { class: "num spare" }, engine.prefill_tokens_s ? `${count(engine.prefill_tokens_s)} tok/s` : "–", engine.speed_source && h("div", { class: "quiet" }, engine.speed_source)),
       h("td", { class: "num spare" }, hits, h("div", { class: "quiet" }, engine.prefix_knowledge)));
   });
-  show(parent, h("div", { class: "wide", role: "region", "aria-label": "Engines", tabindex: "0" }, table("All engines", columns, rows)));
+  show(parent, h("div", { class: "wide", role: "region", "aria-label": "Table of engines", tabindex: "0" }, table("All engines", columns, rows)));
 }
 
 /** Coarse, so that the table stands still while the seconds go by. */

@@ -67,7 +67,8 @@ export function timelineTable(decision, stages, now) {
   const end = horizon(stages, now);
   const x = (at) => (Math.min(at, end) / end) * WIDTH;
   const ticks = [];
-  for (let at = step(end, 4); at < end * 0.97; at += step(end, 4)) ticks.push(at);
+  const each = step(end, innerWidth < 640 ? 2 : 4);
+  for (let at = each; at < end * 0.97; at += each) ticks.push(at);
   const both = shadeOf(stages);
   const rows = stages.map((stage) => {
     const until = ends(stage, now);
@@ -77,17 +78,20 @@ export function timelineTable(decision, stages, now) {
       s("rect", { class: KINDS[stage.stage] ?? "gateway", x: Math.min(WIDTH - 1.5, x(stage.begin_s)), width: Math.max(1.5, x(until) - x(stage.begin_s)), y: 2, height: 12, rx: 1.5 }));
     const where = stage.source ? `${stage.source} → ${stage.engine}` : stage.engine || "gateway";
     return h("tr", {},
-      h("th", { scope: "row" }, stageWord(stage.stage), stage.note && h("div", { class: "quiet" }, stage.note)),
-      h("td", {}, where, stage.site && !stage.source && h("span", { class: "quiet spare" }, ` ${stage.site}`)),
-      h("td", { class: "num" }, seconds(stage.begin_s)),
+      h("th", { scope: "row" }, stageWord(stage.stage), h("div", { class: "quiet narrow" }, where), stage.note && h("div", { class: "quiet" }, stage.note)),
+      h("td", { class: "broad" }, where),
+      h("td", { class: "num broad" }, seconds(stage.begin_s)),
       h("td", { class: "num" }, stage.end_s === null ? "…" : seconds(until - stage.begin_s)),
       h("td", { class: "track" }, bar));
   });
-  const axis = s("svg", { class: "axis", viewBox: `0 0 ${WIDTH} 16`, "aria-hidden": "true" },
-    s("text", { x: 0, y: 12 }, "0"), ticks.map((at) => s("text", { x: x(at), y: 12, "text-anchor": "middle" }, seconds(at))));
+  const axis = h("div", { class: "axis", "aria-hidden": "true" }, [0, ...ticks].map((at) => {
+    const label = h("span", {}, at ? seconds(at) : "0");
+    label.style.left = `${(at / end) * 100}%`;
+    return label;
+  }));
   return h("table", { class: "time" },
     h("caption", { class: "sr" }, "The stages of this request, in the order in which they began"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Stage"), h("th", { scope: "col" }, "Where"), h("th", { scope: "col", class: "num" }, "Begins"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Stage"), h("th", { scope: "col", class: "broad" }, "Where"), h("th", { scope: "col", class: "num broad" }, "Begins"),
       h("th", { scope: "col", class: "num" }, "Lasts"), h("th", { scope: "col" }, h("span", { class: "sr" }, "When"), axis))),
     h("tbody", {}, rows));
 }

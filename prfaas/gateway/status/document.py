@@ -1,4 +1,4 @@
-"""What ``GET /prfaas/status`` answers. Fields are only ever added: whoever reads it ignores those that it does not know.
+"""What ``GET /prfaas/status`` answers. Fields are only ever added: readers ignore those that they do not know.
 
 Seconds, bytes and tokens throughout; null where nobody knows. Of a gateway with several workers it is one of them:
 engines, links and roles are alike in all, requests and decisions are that worker's own.

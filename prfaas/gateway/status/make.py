@@ -104,7 +104,7 @@ def engine_of(
         wait_s=rate.queue_seconds(state.waiting_tokens) if rate else None,
         capacity=state.capacity,
         prefill_tokens_s=1 / rate.s_per_token if rate and rate.s_per_token > 0 else None,
-        speed_source=state.speed,
+        speed_source=rate.source if rate else None,
         prefix_knowledge=knowledge,
         recent_requests=reuse.requests,
         recent_prompt_tokens=reuse.prompt_tokens,
@@ -112,9 +112,7 @@ def engine_of(
     )
 
 
-def link_of(
-    config: LinkConfig, state: LinkState, breaker: State, requests: Mapping[tuple[str, str], int]
-) -> Link:
+def link_of(config: LinkConfig, state: LinkState, breaker: State, requests: Mapping[tuple[str, str], int]) -> Link:
     """One link."""
     budget_gb = config.egress_budget_gb_per_day
     return Link(
@@ -139,12 +137,12 @@ def link_of(
 
 def requests_by_link(config: Config, decisions: Sequence[Decision]) -> Mapping[tuple[str, str], int]:
     """Requests under way that were placed on each link, as (source, target)."""
-    ends = [
-        (config.engines[each.prefill].site, config.engines[each.decode].site)
+    engines = config.engines
+    return Counter(
+        (engines[each.prefill].site, engines[each.decode].site)
         for each in decisions
-        if each.outcome == "running" and each.prefill in config.engines and each.decode in config.engines
-    ]
-    return Counter(ends)
+        if each.outcome == "running" and each.prefill and {each.prefill, each.decode} <= engines.keys()
+    )
 
 
 def sites_of(config: Config, engines: Sequence[Engine]) -> tuple[Site, ...]:

@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import math
 import random
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import aiohttp
@@ -71,18 +71,15 @@ class Reports(FakeReports):
         size = tokens * BYTES_PER_TOKEN + STATE_BYTES
         last = max(prefilled + STATE_BYTES / 1e9, first + size / 1e9)
         early = int(size * min(1, (prefilled - first) / (last - first)))
-        return TransferReport(
-            "", True, "", tokens, 0, int(size), early, last, prefilled, first, last, last + 0.018
-        )
+        return TransferReport("", True, "", tokens, 0, int(size), early, last, prefilled, first, last, last + 0.018)
 
     async def wait(self, target: str, transfer_id: str, secret: str, timeout_s: float) -> TransferReport:
-        while transfer_id not in self.tokens_of:
-            await asyncio.sleep(0.002)
+        await eventually(lambda: transfer_id in self.tokens_of)
         told = self.times(self.tokens_of[transfer_id])
         scaled = {name: getattr(told, name) * self.speed for name in TIMES}
         await asyncio.sleep(scaled["used_s"])
         if transfer_id in self.lost:
-            return TransferReport(transfer_id, ok=False, reason="not complete within its time", **scaled | {"used_s": 0})
+            return TransferReport(transfer_id, ok=False, reason="not complete within its time", **scaled)
         return replace(told, transfer_id=transfer_id, **scaled)
 
 
@@ -96,11 +93,13 @@ class Populated:
     engines: dict[str, StubEngine]
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    starts: Iterator[int] = field(default_factory=lambda: count(100))
 
-    async def chat(self, words: int, request_id: str = "", **fields: object) -> int:
-        """Send a streamed request of so many tokens and read its answer. Returns the status."""
-        start = uuid.uuid4().hex[:6]
-        body = {"model": "hybrid-80b", "messages": [{"role": "user", "content": f"{start} " + "a " * (words - 1)}]}
+    async def chat(self, words: int, request_id: str = "", start: int = 0, **fields: object) -> int:
+        """Send a streamed request of so many tokens and read its answer. Returns the status. A prompt is new unless
+        ``start`` was the same before: its first token is that."""
+        content = "x" * (start or next(self.starts)) + " a" * (words - 1)
+        body = {"model": "hybrid-80b", "messages": [{"role": "user", "content": content}]}
         headers = {**self.headers, **({"x-request-id": request_id} if request_id else {})}
         async with self.client.post(
             f"{self.url}/v1/chat/completions", json={"stream": True, **body, **fields}, headers=headers
@@ -115,10 +114,15 @@ class Populated:
         for _ in range(3):
             breakers.blame((source, target))
 
+    async def drain(self, engine: str, word: str = "drain") -> None:
+        """As an operator does, or ``undrain``."""
+        async with self.client.post(f"{self.url}/prfaas/engines/{engine}/{word}") as answer:
+            assert answer.status == 200
+
     async def trouble(self) -> None:
         """A link is broken, an engine drains, another does not answer."""
         self.break_link("annex", "edge")
-        self.services.fleet.drain({"edge-b1"})
+        await self.drain("edge-b1")
         self.engines["cloud-p3"].health_status = 503
         await eventually(lambda: not self.services.fleet.status("cloud-p3").is_healthy)
 
@@ -129,7 +133,8 @@ class Populated:
         ends_s = loop.time() + seconds
         while (now_s := loop.time()) < ends_s:
             tokens = int(math.exp(chance.gauss(7.6, 1.1)))
-            sending.add(asyncio.create_task(self.chat(max(12, min(tokens, 30_000)))))
+            start = chance.choice((0, 0, 0, 10, 11, 12))  # half of them go on with one of three conversations
+            sending.add(asyncio.create_task(self.chat(max(12, min(tokens, 30_000)), start=start)))
             self.load(0.42 + 0.3 * math.sin(now_s / 6) + 0.1 * chance.random())
             await asyncio.sleep(every_s)
         await asyncio.gather(*sending)
@@ -156,8 +161,7 @@ def scripts(reports: Reports, name: str, site: str) -> Any:
             await asyncio.sleep((reports.times(tokens).prefilled_s + 0.01) * reports.speed)
             return web.json_response({"choices": [{"text": "x"}]})
         if ours:
-            while transfer_id not in reports.tokens_of:
-                await asyncio.sleep(0.002)
+            await eventually(lambda: transfer_id in reports.tokens_of)
             wait_s = reports.times(reports.tokens_of[transfer_id]).used_s + 0.03
         else:
             wait_s = 0.03 + len(str(call.body.get("messages", ""))) / 2 * S_PER_TOKEN[site]
@@ -201,7 +205,9 @@ def tree_of(engines: dict[str, StubEngine], **sections: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def populated(speed: float = 0.02, env: dict[str, str] | None = None, **sections: Any) -> AsyncIterator[Populated]:
+async def populated(
+    speed: float = 0.02, env: dict[str, str] | None = None, **sections: Any
+) -> AsyncIterator[Populated]:
     """``speed``: how many seconds of ours a second of the fleet takes."""
     reports = Reports(speed)
     async with contextlib.AsyncExitStack() as stack:

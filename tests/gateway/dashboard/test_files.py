@@ -25,11 +25,11 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
     assert re.findall(r"\.innerHTML\s*=|insertAdjacentHTML|document\.write|eval\(|style=\"", text) == []
 
 
-@pytest.mark.parametrize(("path", "media_type"), [("/dashboard", "text/html"), ("/dashboard/main.js", "text/javascript")])
-async def test_files_come_with_a_strict_policy(running: Stand, path: str, media_type: str) -> None:
+@pytest.mark.parametrize(("path", "kind"), [("/dashboard", "text/html"), ("/dashboard/main.js", "text/javascript")])
+async def test_files_come_with_a_strict_policy(running: Stand, path: str, kind: str) -> None:
     """Nothing inline, nothing from elsewhere, in no frame; and a file that is known already is not sent again."""
     async with running.client.get(running.url + path) as answer:
-        assert (answer.status, answer.content_type) == (200, media_type)
+        assert (answer.status, answer.content_type) == (200, kind)
         assert answer.headers["content-security-policy"] == POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
         known = {"if-none-match": answer.headers["etag"]}

@@ -37,7 +37,8 @@ async def call(page: Seen, module: str, expression: str) -> Any:
         ("m.bits(1.25e9)", "10.0 Gbit/s"),
         ("m.bits(0)", "0 bit/s"),
         ("m.bytes(123456789)", "123 MB"),
-        ("m.bytes(999.9)", "1,000 B"),
+        ("m.bytes(999)", "999 B"),
+        ("m.bytes(999.9)", "1.00 kB"),
         ("m.percent(0.004)", "<1 %"),
         ("m.percent(1)", "100 %"),
         ("m.tokens(1)", "1 token"),
@@ -61,7 +62,8 @@ STAGES = """[
 
 async def test_blame_is_what_a_stage_added(page: Seen) -> None:
     """Half of the transfer went on beside the prefill and cost nothing; the answer is not what one waits for."""
-    blamed = await call(page, "timeline", f"m.blame({STAGES}).map((each) => [each.stage.stage, each.added_s.toFixed(2)])")
+    told = f"m.blame({STAGES}).map((each) => [each.stage.stage, each.added_s.toFixed(2)])"
+    blamed = await call(page, "timeline", told)
     assert blamed == [["prefill", "1.00"], ["transfer", "0.50"], ["placement", "0.10"], ["first token", "0.10"]]
 
 
@@ -72,8 +74,9 @@ async def test_a_long_answer_is_cut(page: Seen) -> None:
 
 async def test_requests_are_merged_in_their_order(page: Seen) -> None:
     """A changed one stays in its place, new ones come first, the oldest go."""
-    merge = "m.merged([{request_id: 'b', v: 1}, {request_id: 'a', v: 1}], [{request_id: 'c'}, {request_id: 'a', v: 2}], 3)"
-    assert await call(page, "decisions", f"{merge}.map((each) => each.request_id + (each.v ?? ''))") == ["c", "b1", "a2"]
+    kept, told = "[{request_id: 'b', v: 1}, {request_id: 'a', v: 1}]", "[{request_id: 'c'}, {request_id: 'a', v: 2}]"
+    merged = f"m.merged({kept}, {told}, 3).map((each) => each.request_id + (each.v ?? ''))"
+    assert await call(page, "decisions", merged) == ["c", "b1", "a2"]
 
 
 async def test_backing_off_ends(page: Seen) -> None:
@@ -94,9 +97,9 @@ async def test_nothing_on_the_map_overlaps(page: Seen, width: int, engines: int)
     """Boxes stay within the picture and apart, and every engine within its site."""
     status = f"""{{
       sites: [{{name: 'a', is_local: true}}, {{name: 'b'}}, {{name: 'c'}}],
-      engines: Array.from({{length: {engines}}}).flatMap((_, at) => ['a', 'b'].map((site) => ({{name: site + at, site}}))),
-      links: [{{source: 'b', target: 'a', bandwidth_bytes_s: 1e9}}, {{source: 'c', target: 'a', bandwidth_bytes_s: 1e9}}]}}"""
-    plan = await call(page, "map", f"m.layout({status}, {width})")
+      engines: Array.from({{length: {engines}}}).flatMap((_, at) => [{{site: 'a'}}, {{site: 'b'}}]),
+      links: ['b', 'c'].map((source) => ({{source, target: 'a', bandwidth_bytes_s: 1e9}}))}}"""
+    plan = await call(page, "layout", f"m.layout({status}, {width})")
     boxes = plan["sites"]
     assert len(plan["links"]) == 2
     for box in boxes:
