@@ -11,8 +11,9 @@ from prfaas.doctor.finding import Checked, Finding, finding
 from prfaas.doctor.network import Reached, addresses, is_here, reach
 from prfaas.doctor.scope import Listener, Scope
 from prfaas.transport.probe import Answer
-from prfaas.wire.control import Refused
-from prfaas.wire.session import Identity, answer, hello
+from prfaas.wire.control import Hello, Refused
+from prfaas.wire.description import Description
+from prfaas.wire.session import VERSIONS, Identity, answer
 
 CLOCK_S = 2.0
 """Between two clocks: less is what machines without a time server drift in a day."""
@@ -124,9 +125,19 @@ def judge_agreement(scope: Scope, answers: Mapping[str, Answer]) -> Iterator[Fin
     for prefill in {**scope.sources, **config.neighbour_prefill_engines(scope.site)}:
         for decode in decoding:
             if prefill != decode and prefill in answers and decode in answers:
-                reply = answer(_identity(answers[prefill]), hello(_identity(answers[decode])), 1, b"")
-                if isinstance(reply, Refused):
-                    yield _disagreement(prefill, decode, reply)
+                if refused := _refused(answers[prefill].description, answers[decode].description):
+                    yield _disagreement(prefill, decode, refused)
+
+
+def _refused(prefill: Description, decode: Description) -> Refused | None:
+    """What the prefill engine would answer the decode engine; None for a welcome."""
+    if not set(prefill.versions) & set(decode.versions):
+        return Refused("protocol version", str(prefill.versions), str(decode.versions))
+    us = Identity(prefill.engine_id, prefill.epoch, prefill.slot_bytes, prefill.fingerprint)
+    # Versions are settled: both may be newer than this doctor.
+    hello = Hello(VERSIONS, decode.engine_id, decode.epoch, decode.slot_bytes, decode.fingerprint)
+    reply = answer(us, hello, 1, b"")
+    return reply if isinstance(reply, Refused) else None
 
 
 def _disagreement(prefill: str, decode: str, refused: Refused) -> Finding:
@@ -141,11 +152,6 @@ def _disagreement(prefill: str, decode: str, refused: Refused) -> Finding:
         f"{refused.field} is {refused.ours!r} at {prefill} and {refused.theirs!r} at {decode}",
         same.get(refused.field, "start both with the same model, vLLM and cache settings"),
     )
-
-
-def _identity(told: Answer) -> Identity:
-    description = told.description
-    return Identity(description.engine_id, description.epoch, description.slot_bytes, description.fingerprint)
 
 
 def _start(scope: Scope, name: str) -> str:

@@ -131,3 +131,7 @@ def table() -> str:
     """The kinds as a Markdown table."""
     rows = [f"| `{code}` | {kind.level} | {kind.when} | {kind.why} |" for code, kind in KINDS.items()]
     return "\n".join(("| finding | level | when | why it matters |", "|---|---|---|---|", *rows))
+
+
+if __name__ == "__main__":
+    print(table())

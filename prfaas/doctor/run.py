@@ -87,6 +87,7 @@ class _LeavingThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         """See ``Executor``."""
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # what runs cannot be cancelled, so its result always has a place
 
         def call() -> None:
             try:
