@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from prfaas.commands.waiting import Now
     from prfaas.gateway.operator_client import OperatorClient
 
-Role = Annotated[Literal["prefill", "decode"], typer.Argument(help="What it is to do: prefill or decode.", metavar="ROLE")]
+Role = Annotated[
+    Literal["prefill", "decode"], typer.Argument(help="What it is to do: prefill or decode.", metavar="ROLE")
+]
 
 
 def flip(
