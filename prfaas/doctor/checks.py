@@ -10,7 +10,7 @@ from prfaas.doctor.certificates import check_certificates
 from prfaas.doctor.engines import check_engines
 from prfaas.doctor.finding import Checked, finding, merged
 from prfaas.doctor.links import check_links
-from prfaas.doctor.machine import check_disks, check_files, check_gpus
+from prfaas.doctor.machine import check_disks, check_files, check_gpus, written_folders
 from prfaas.doctor.ports import check_names, check_ports
 from prfaas.doctor.run import Check, off_loop
 from prfaas.doctor.scope import Scope
@@ -77,4 +77,4 @@ def wrong(code: str, text: str) -> Checked:
 
 
 def _check_machine(scope: Scope) -> Checked:
-    return merged((check_disks(scope), check_files(scope)))
+    return merged((check_disks(written_folders(scope)), check_files(scope)))

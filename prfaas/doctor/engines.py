@@ -124,9 +124,10 @@ def judge_agreement(scope: Scope, answers: Mapping[str, Answer]) -> Iterator[Fin
     decoding = config.engines_able(scope.site, "decode")
     for prefill in {**scope.sources, **config.neighbour_prefill_engines(scope.site)}:
         for decode in decoding:
-            if prefill != decode and prefill in answers and decode in answers:
-                if refused := _refused(answers[prefill].description, answers[decode].description):
-                    yield _disagreement(prefill, decode, refused)
+            if prefill == decode or not {prefill, decode} <= set(answers):
+                continue
+            if refused := _refused(answers[prefill].description, answers[decode].description):
+                yield _disagreement(prefill, decode, refused)
 
 
 def _refused(prefill: Description, decode: Description) -> Refused | None:

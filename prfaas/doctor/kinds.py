@@ -42,7 +42,11 @@ KINDS = {
     # names and ports
     "names.unknown": Kind("problem", "a host name is not resolved here", "nothing at that host can be reached"),
     "ports.taken": Kind("problem", "another program listens on a port of this site", "the server there cannot start"),
-    "ports.forbidden": Kind("problem", "this user may not listen on a port", "the server there cannot start"),
+    "ports.forbidden": Kind(
+        "problem",
+        "a port cannot be listened on: not allowed, or no address of this machine",
+        "the server there cannot start",
+    ),
     "ports.unreachable": Kind(
         "problem", "a port of another machine does not answer at all", "a firewall or a route is in the way"
     ),

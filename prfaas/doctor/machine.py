@@ -5,7 +5,7 @@ import importlib
 import os
 import resource
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,21 +49,34 @@ def space_of(folder: str) -> Space:
     return Space(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
-def written_folders(scope: Scope) -> dict[str, str]:
-    """The folders that servers of the site write to, and who does."""
-    folders = {tempfile.gettempdir(): "sockets and locks of gateway and engines"}
-    if scope.is_gateways and scope.config.gateway.state_file:
-        folders[str(Path(scope.config.gateway.state_file).absolute().parent)] = "gateway.state_file"
-    if scope.own_engines:
-        folders[str(Path.home())] = "vLLM's compiled kernels, and models from the Hub"
+def gateway_folders(config: Config) -> dict[str, str]:
+    """The folders that the gateway writes to, and what for."""
+    folders = {tempfile.gettempdir(): "metrics of gateway.workers"} if config.gateway.workers > 1 else {}
+    if config.gateway.state_file:
+        folders[str(Path(config.gateway.state_file).absolute().parent)] = "gateway.state_file"
     return folders
 
 
-def check_disks(scope: Scope, space: Callable[[str], Space] = space_of) -> Checked:
-    """Free space where servers of the site write."""
+def engine_folders() -> dict[str, str]:
+    """The folders that an engine writes to, and what for."""
+    home = next(folder for folder in (Path.home(), *Path.home().parents) if folder.is_dir())  # it is made if need be
+    return {
+        str(home): "vLLM's compiled kernels, and models from the Hub",
+        tempfile.gettempdir(): "sockets of engine and connector",
+    }
+
+
+def written_folders(scope: Scope) -> dict[str, str]:
+    """Those of all servers that the site may have on this machine."""
+    engines = engine_folders() if scope.own_engines else {}
+    return {**engines, **(gateway_folders(scope.config) if scope.is_gateways else {})}
+
+
+def check_disks(folders: Mapping[str, str], space: Callable[[str], Space] = space_of) -> Checked:
+    """Free space where servers write."""
     findings: list[Finding] = []
     lines: list[str] = []
-    for folder, use in written_folders(scope).items():
+    for folder, use in folders.items():
         try:
             free = space(folder)
         except OSError as error:

@@ -1,6 +1,7 @@
 """Names and ports as this machine sees them: what is read. Every wait here is bounded by its caller."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ IP_MTU, IPV6_MTU = 14, 24
 """Options of a connected socket that tell the MTU of its path (Linux, linux/in.h and in6.h)."""
 CONNECT_S = 5.0
 """Three lost SYNs of a path of a tenth of a second; beyond it the network is out."""
+
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What binding an address of another machine comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,13 @@ def binding_error(ip: str, port: int) -> int:
     return 0
 
 
+def listening_error(ips: Iterable[str], port: int) -> int | None:
+    """The error number of listening at those of the addresses that are this machine's, 0 when that can be done; None when
+    none is: a name may have addresses of other machines, or of a family that is off here."""
+    numbers = [number for number in (binding_error(ip, port) for ip in ips) if number not in NOT_HERE]
+    return next(filter(None, numbers), 0) if numbers else None
+
+
 async def reach(host: str, port: int) -> Reached:
     """Dial a port."""
     try:
@@ -67,6 +78,8 @@ async def reach(host: str, port: int) -> Reached:
     sock = writer.get_extra_info("socket")
     mtu_bytes = _path_mtu(sock)
     writer.close()
+    with contextlib.suppress(OSError):  # the other end may have hung up
+        await writer.wait_closed()
     return Reached(mtu_bytes=mtu_bytes)
 
 

@@ -6,7 +6,7 @@ import errno
 from prfaas.config.problems import WILDCARD
 from prfaas.doctor.asking import ask_http, ask_mover, is_gateway
 from prfaas.doctor.finding import Checked, Finding, finding
-from prfaas.doctor.network import addresses, binding_error, is_here, reach
+from prfaas.doctor.network import addresses, listening_error, reach
 from prfaas.doctor.scope import Listener, Scope
 
 
@@ -42,10 +42,9 @@ async def check_ports(scope: Scope) -> Checked:
 
 
 async def _look_at(scope: Scope, port: Listener) -> tuple[list[Finding], str]:
-    ips = await addresses(port.host)
-    if not is_here(ips):
+    number = listening_error(await addresses(port.host), port.port)
+    if number is None:  # another machine's: it is dialed with its engine
         return [], ""
-    number = next(filter(None, (binding_error(ip, port.port) for ip in ips)), 0)
     is_ours = number == errno.EADDRINUSE and await _is_ours(scope, port)
     problem = judge_port(port, number, is_ours=is_ours)
     state = "free" if not number else "held by our own" if is_ours else "not usable"

@@ -1,18 +1,18 @@
 """Running checks side by side, each with a deadline: one that hangs is a finding, not a hang."""
 
 import asyncio
-import logging
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prfaas.clock import Clock
 from prfaas.doctor.finding import Checked, Finding, Level, finding
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def _result(name: str, task: "asyncio.Future[Checked]") -> Checked:
     try:
         return task.result()
     except Exception as error:  # one check must not take the others' findings along
-        log.debug("check %s", name, exc_info=error)
-        way_out = "prfaas doctor --debug shows where; please report it"
-        return Checked((finding("doctor.failed", name, f"{type(error).__name__}: {error}", way_out),))
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}: {error}"
+        return Checked((finding("doctor.failed", name, what, "report it, with this line"),))
 
 
 class _LeavingThreads(ThreadPoolExecutor):

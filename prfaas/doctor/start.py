@@ -12,6 +12,8 @@ from prfaas.doctor.finding import Finding, Level, finding
 from prfaas.doctor.machine import (
     Space,
     check_disks,
+    engine_folders,
+    gateway_folders,
     has_gpu_build,
     judge_gpus,
     load_nvml,
@@ -19,7 +21,7 @@ from prfaas.doctor.machine import (
     space_of,
     wanted_gpus,
 )
-from prfaas.doctor.network import binding_error
+from prfaas.doctor.network import listening_error
 from prfaas.doctor.ports import judge_port
 from prfaas.doctor.report import one_line
 from prfaas.doctor.scope import Listener, Scope
@@ -33,7 +35,7 @@ def gateway_findings(
     scope: Scope, space: Callable[[str], Space] = space_of, now_s: float | None = None
 ) -> list[Finding]:
     """Of a gateway that is about to start; its port is tried by listening on it."""
-    return [*_certificates(scope, now_s), *check_disks(scope, space).findings]
+    return [*_certificates(scope, now_s), *check_disks(gateway_folders(scope.config), space).findings]
 
 
 def engine_findings(
@@ -48,7 +50,7 @@ def engine_findings(
     return [
         *_certificates(scope, now_s),
         *(each for port in _ports(scope, name, vllm_args) for each in _port(port)),
-        *check_disks(scope, space).findings,
+        *check_disks(engine_folders(), space).findings,
         *_gpus(scope, name, nvml),
     ]
 
@@ -99,10 +101,8 @@ def _port(port: Listener) -> list[Finding]:
         return [
             finding("names.unknown", port.key, what, "give an address of this machine, or a name that leads to one")
         ]
-    numbers = {ip: binding_error(ip, port.port) for ip in ips}
-    # A name may have addresses of a family that is off here, or of other machines.
-    usable = {ip: number for ip, number in numbers.items() if number != errno.EADDRNOTAVAIL} or numbers
-    return judge_port(port, next(filter(None, usable.values()), 0), is_ours=False)
+    number = listening_error(ips, port.port)
+    return judge_port(port, errno.EADDRNOTAVAIL if number is None else number, is_ours=False)
 
 
 def _gpus(scope: Scope, name: str, nvml: Any | None) -> Iterator[Finding]:

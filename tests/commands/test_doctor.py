@@ -1,10 +1,13 @@
 """`prfaas doctor` and the start of servers, as they are typed: exit codes, the document, one line for each bad input."""
 
+import asyncio
 import datetime
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -15,6 +18,7 @@ from prfaas.config import parse_config
 from prfaas.doctor.report import SCHEMA
 from prfaas.transport.certificates import issue, make_authority, write_authority
 from tests.doctor.stage import http, mover, site_tree
+from tests.doctor.test_machine import FakeNvml
 from tests.ports import free_port
 
 Run = Callable[..., int]
@@ -104,9 +108,6 @@ def test_files_that_the_configuration_names(run: Run, capsys: pytest.CaptureFixt
 
 async def test_a_site_that_runs_is_measured(tmp_path: Path) -> None:
     """Two engines with TLS, and the link between them: a process of its own finds nothing but the modest bandwidth."""
-    import asyncio
-    import sys
-
     path = with_certificates(tmp_path)
     config = parse_config(yaml.safe_load(path.read_text()))
     with mover(config, "edge-0"), mover(config, "cloud-0"):
@@ -163,10 +164,10 @@ def test_bad_input_at_a_start_is_one_line(
     elif bad == "wrong authority":
         write_authority(tmp_path, make_authority(NOW))
     elif bad == "full disk":
-        from prfaas.doctor.machine import Space
-
-        monkeypatch.setattr("prfaas.doctor.start.space_of", lambda folder: Space(0, None))
-        monkeypatch.setattr("prfaas.doctor.machine.written_folders", lambda scope: {"/tmp": "sockets"})
+        full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
+        monkeypatch.setattr("os.statvfs", lambda folder: full)
+        tree["gateway"]["state_file"] = str(tmp_path / "state.json")
+        path = write(tmp_path, tree)
     taken = port if bad == "port in use" else free_port()
     with socket.create_server(("127.0.0.1", taken)):
         code, line = start(run, capsys, *command, "--config", path)
@@ -180,8 +181,6 @@ def test_no_gpu_is_one_line(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """An engine that asks for a GPU, on a machine without a driver."""
-    from tests.doctor.test_machine import FakeNvml
-
     monkeypatch.setattr("prfaas.doctor.start.load_nvml", lambda: FakeNvml(has_driver=False))
     path = write(tmp_path, site_tree(gpus=1))
     code, line = start(run, capsys, "engine", "--site", "edge", "--config", path)

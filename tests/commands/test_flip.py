@@ -8,6 +8,7 @@ import pytest
 
 from tests.commands.conftest import Ask
 from tests.commands.gateways import config_file
+from tests.gateway.fakes import eventually
 from tests.gateway.stub_engine import EVENTS, pause_after_first
 from tests.gateway.wide import wide
 
@@ -35,19 +36,32 @@ async def test_a_flip_under_load_loses_no_request(ask: Ask, tmp_path: Path) -> N
         name = streams[0].headers["x-prfaas-engine"]
         other = ({"edge-0", "edge-1"} - {name}).pop()
         flipping = asyncio.create_task(ask("flip", name, "prefill", "--config", file))
-        done, _ = await asyncio.wait([flipping], timeout=0.5)
-        assert not done
+        await eventually(lambda: running.services.fleet.status(name).is_draining)
         going_on.set()
         async with await running.chat(2) as answer:
             assert (answer.status, answer.headers["x-prfaas-engine"]) == (200, other)
         assert [await stream.read() for stream in streams] == [b"".join(EVENTS)] * 2
         told = await flipping
         assert (told.code, told.out) == (0, f"{name}: prefill now\n")
-        assert f"{name}: converting, requests in flight: 1" in told.err
         assert running.services.view.playing("prefill") == {name}
         told = await ask("flip", name, "decode", "--config", file, "--json")
         assert told.json == {"engine": name, "role": "decode", "done": True}
         assert running.services.view.playing("decode") == {"edge-0", "edge-1"}
+
+
+async def test_a_flip_that_takes_too_long_says_what_it_waits_for(ask: Ask, tmp_path: Path) -> None:
+    """Exit code 1; the conversion goes on."""
+    async with convertible() as running:
+        file = config_file(tmp_path, running)
+        for engine in running.engines.values():
+            engine.script = pause_after_first(asyncio.Event())
+        streams = [await running.chat(2, stream=True) for _ in range(2)]
+        told = await ask("flip", "edge-1", "prefill", "--timeout-s", "0.3", "--config", file)
+        assert (told.code, told.out) == (1, "")
+        assert "prfaas: not within 0.3 s: edge-1: converting, requests in flight: 1\n" in told.err
+        assert running.services.fleet.status("edge-1").is_draining
+        for stream in streams:
+            stream.close()
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow", "on"])

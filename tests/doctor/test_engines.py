@@ -1,11 +1,14 @@
 """Engines: real movers and a stand-in for vLLM's API, well and wrong in every way that is told apart."""
 
+import socket
+import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from prfaas.config import Config, parse_config
 from prfaas.doctor import asking
@@ -20,15 +23,8 @@ from prfaas.transport.probe import Answer
 from prfaas.types import Fingerprint
 from prfaas.wire.description import Description
 from tests.doctor.stage import GOOD_FACTS, StubVllm, codes, http, mover, site_tree, sites
+from tests.ports import free_port
 from tests.transport.site_certificates import NOW, make_sites, write_site
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stands still for seconds loses no answer."""
-    monkeypatch.setattr(asking, "ASK_S", 60.0)
-    monkeypatch.setattr("prfaas.transport.probe.DESCRIBE_TIMEOUT_S", 60.0)
-    monkeypatch.setattr("prfaas.doctor.network.CONNECT_S", 60.0)
 
 
 async def look(config: Config, site: str = "edge") -> Checked:
@@ -271,12 +267,6 @@ def test_every_pair_of_a_link_is_compared() -> None:
 
 async def test_an_api_with_an_unknown_certificate_is_an_identity(tmp_path: Path) -> None:
     """https with a certificate that nobody here believes is told apart from an engine that is down."""
-    import ssl
-
-    from aiohttp import web
-
-    from tests.ports import free_port
-
     write_site(tmp_path, make_authority(NOW), "cloud", name="localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cloud.crt", tmp_path / "cloud.key")
@@ -296,8 +286,6 @@ async def test_an_api_with_an_unknown_certificate_is_an_identity(tmp_path: Path)
 
 async def test_asking_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that accepts and says nothing is given up."""
-    import socket
-
     monkeypatch.setattr(asking, "ASK_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,9 +17,11 @@ from prfaas.errors import TransferFailed
 from prfaas.transport.data_socket import TOKEN_BYTES
 from prfaas.transport.dialer import Dialer
 from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, probe
+from prfaas.transport.settings import RateLimit
 from prfaas.transport.transfer_pb2_grpc import KvLinkServicer, add_KvLinkServicer_to_server
 from prfaas.wire import transfer_pb2 as pb
 from tests.doctor.stage import codes, mover, site_tree, sites
+from tests.transport.movers import TinyEngine
 
 QUICK = ProbeOrder(duration_s=2.0, size_bytes=8 << 20, connections=2)
 LINK = LinkConfig.model_validate({"from": "cloud", "to": "edge", "bandwidth_gbps": 10})
@@ -47,11 +50,6 @@ async def test_a_link_that_is_as_configured_is_fine() -> None:
     tree["links"][0] |= {"bandwidth_gbps": 0.008, "rate_limit_gbps": 0.008}
     config = parse_config(tree)
     order = ProbeOrder(duration_s=2.0, connections=1)
-    with mover(config, "cloud-0") as engine:
-        engine.close()  # its mover is to have the limit
-    from prfaas.transport.settings import RateLimit
-    from tests.transport.movers import TinyEngine
-
     kv = config.engines["cloud-0"]
     limited = TinyEngine("cloud-0", listen=kv.kv, data_port=kv.kv_address[1] + 1,
                          rate_limits=(RateLimit(("edge-0",), 1e6),))  # fmt: skip
@@ -121,14 +119,13 @@ class Swallowing(KvLinkServicer):
 
 async def test_a_path_that_swallows_large_packets_is_seen() -> None:
     """Connections are made, not one byte comes: an error of its own."""
-    data = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     server = grpc.aio.server()
-    add_KvLinkServicer_to_server(Swallowing(data.sockets[0].getsockname()[1]), server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        with pytest.raises(NothingCame):
-            await probe(Dialer(f"127.0.0.1:{port}", None), QUICK)
-    finally:
-        await server.stop(0)
-        data.close()
+    with socket.create_server(("127.0.0.1", 0)) as data:
+        add_KvLinkServicer_to_server(Swallowing(data.getsockname()[1]), server)  # type: ignore[no-untyped-call]
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            with pytest.raises(NothingCame):
+                await probe(Dialer(f"127.0.0.1:{port}", None), QUICK)
+        finally:
+            await server.stop(0)

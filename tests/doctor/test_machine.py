@@ -31,7 +31,7 @@ GB = 1 << 30
 
 def test_this_machines_disks_are_read() -> None:
     """What is told of a folder is what the file system says."""
-    checked = check_disks(Scope(sites(), "edge"))
+    checked = check_disks(written_folders(Scope(sites(), "edge")))
     assert any("GB free" in line for line in checked.seen)
 
 
@@ -55,7 +55,7 @@ def test_a_folder_that_is_gone_is_found(tmp_path: Path) -> None:
     tree = site_tree()
     tree["gateway"]["state_file"] = str(tmp_path / "no" / "state.json")
     config = parse_config(tree)
-    [one] = check_disks(Scope(config, "edge")).findings
+    [one] = check_disks(written_folders(Scope(config, "edge"))).findings
     assert (one.code, one.where) == ("machine.disk", str(tmp_path / "no"))
     assert str(tmp_path / "no") not in written_folders(Scope(config, "cloud"))
 
@@ -63,7 +63,7 @@ def test_a_folder_that_is_gone_is_found(tmp_path: Path) -> None:
 def test_a_really_full_disk_is_found(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system of one MiB, as TMPDIR: the real call says so."""
     monkeypatch.setattr("tempfile.tempdir", str(small_disk))
-    findings = check_disks(Scope(sites(), "edge")).findings
+    findings = check_disks(written_folders(Scope(sites(), "edge"))).findings
     assert [each.code for each in findings if each.where == str(small_disk)] == ["machine.disk"]
 
 

@@ -118,7 +118,8 @@ def test_an_address_of_another_machine_refuses_the_engine() -> None:
 @pytest.mark.parametrize("server", [engine, gateway])
 def test_a_full_disk_refuses_the_start(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
     """The folder and how to see what fills it."""
-    monkeypatch.setattr("prfaas.doctor.machine.written_folders", lambda scope: {"/tmp": "sockets"})
+    monkeypatch.setattr("prfaas.doctor.start.gateway_folders", lambda config: {"/tmp": "metrics"})
+    monkeypatch.setattr("prfaas.doctor.start.engine_folders", lambda: {"/tmp": "sockets"})
     line = refusal(server(sites(), space=FULL))
     assert line.startswith("/tmp: 0 MB free")
     assert "du -xh /tmp" in line
@@ -126,7 +127,8 @@ def test_a_full_disk_refuses_the_start(monkeypatch: pytest.MonkeyPatch, server: 
 
 def test_a_nearly_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the start goes on."""
-    monkeypatch.setattr("prfaas.doctor.machine.written_folders", lambda scope: {"/tmp": "sockets"})
+    monkeypatch.setattr("prfaas.doctor.start.gateway_folders", lambda config: {"/tmp": "metrics"})
+    monkeypatch.setattr("prfaas.doctor.start.engine_folders", lambda: {"/tmp": "sockets"})
     heard: list[str] = []
     refuse_or_warn(gateway(sites(), space=lambda folder: Space(100 << 20, None)), heard.append)
     assert len(heard) == 1
