@@ -1,7 +1,7 @@
 // The fleet as a picture: sites as boxes, engines in them, links as lines as wide as their capacity. The tables beside it
 // say the same in words, so that the picture is one image to a screen reader.
 
-import { s, h, show, empty } from "./dom.js";
+import { s, show, empty } from "./dom.js";
 import { bits, count, percent, plural } from "./format.js";
 import { engineWord, linkName, linkWord } from "./history.js";
 import { GAP, layout } from "./layout.js";
