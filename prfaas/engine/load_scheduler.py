@@ -109,7 +109,10 @@ class LoadScheduler:
         load = Load(request.request_id, params, self._clock.now_s() + params.timeout_s)
         self._loads[request.request_id] = self._by_transfer[params.transfer_id] = load
         adapter = self._adapters.digest_of(request.lora_request)
-        self._send(OpenLoad(params.transfer_id, params.secret, params.remote, params.timeout_s, adapter))
+        opened = OpenLoad(
+            *(params.transfer_id, params.secret, params.remote, params.timeout_s), adapter=adapter, trace=params.trace
+        )
+        self._send(opened)
 
     def _why_not_loadable(self, request: Request) -> str:
         if request.get_skip_reading_prefix_cache():

@@ -66,7 +66,12 @@ class SaveScheduler:
         self._saves[request.request_id] = Save(request, params)
         self._transfers.add(params.transfer_id)
         adapter = self._adapters.digest_of(request.lora_request)
-        self._send(OfferSave(params.transfer_id, params.secret, request.num_prompt_tokens, params.timeout_s, adapter))
+        offered = OfferSave(
+            *(params.transfer_id, params.secret, request.num_prompt_tokens, params.timeout_s),
+            adapter=adapter,
+            trace=params.trace,
+        )
+        self._send(offered)
 
     def _is_savable(self, request: Request, params: TransferParams) -> bool:
         if params.transfer_id in self._transfers:

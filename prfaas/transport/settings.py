@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prfaas.errors import TransferFailed
+from prfaas.observe.settings import LogSettings, TraceSettings
 from prfaas.prefix import PrefixGeometry
 from prfaas.types import Fingerprint
 
@@ -106,6 +107,8 @@ class MoverConfig:
         grpc_peers: those among the addresses to dial whose frames come over gRPC, on the same port, instead of TCP.
         tls: who may talk to whom, and the files that prove it; None for plain text on every connection.
         prefixes: what gateways may follow; None when this engine's hits cannot be told from outside.
+        logs: how it logs.
+        traces: where its spans go; None makes none.
     """
 
     engine_id: str
@@ -131,6 +134,8 @@ class MoverConfig:
     link_bandwidth_bytes_s: float = 0.0
     dials: tuple[str, ...] | None = None
     prefixes: PrefixSource | None = None
+    logs: LogSettings = LogSettings()
+    traces: TraceSettings | None = None
 
 
 @dataclass(frozen=True)

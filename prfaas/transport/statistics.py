@@ -17,6 +17,7 @@ class MoverStatistics:
         sent_bytes, received_bytes: payload bytes since the start.
         resent_bytes: of the sent ones, those of frames that did not arrive the first time.
         completed_loads, failed_loads, completed_saves, failed_saves: transfers that are over, since the start.
+        dropped_spans: of traces, since the start.
         links: both directions of every peer that there was a session with.
     """
 
@@ -33,4 +34,5 @@ class MoverStatistics:
     completed_saves: int = 0
     failed_saves: int = 0
     resent_bytes: int = 0
+    dropped_spans: int = 0
     links: tuple[LinkStatistics, ...] = ()
