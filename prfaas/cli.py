@@ -52,10 +52,11 @@ def gateway(
 
     Example: prfaas gateway --config prfaas.yaml
     """
-    import logging
+    from prfaas.observe.logs import configure
+    from prfaas.observe.settings import LogSettings
 
     loaded = _load(config)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(LogSettings(**loaded.observe.log_fields(site=loaded.gateway.site)))
     if loaded.gateway.workers > 1 and worker is None:
         from prfaas.gateway.workers import supervise
 

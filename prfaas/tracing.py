@@ -1,7 +1,7 @@
 """Traces as those see them who make spans: a tracer that is given to them. What becomes of spans is for ``observe``.
 
 A trace is told where it passes from one process to another by a W3C trace context (www.w3.org/TR/trace-context): in the
-headers ``traceparent`` and ``tracestate`` of HTTP requests, and under these names in a transfer's parameters and messages.
+headers ``traceparent`` and ``tracestate`` of HTTP requests, and under these names in what a transfer is told by.
 """
 
 import re

@@ -8,8 +8,8 @@ that starts with ``[`` or ``{`` is read as YAML, any other is plain text.
 from prfaas.config.access import AccessConfig, HttpsConfig, KeySource, PriorityConfig, SecretSource, TenantConfig
 from prfaas.config.base import NAME_PATTERN
 from prfaas.config.controller import ControllerConfig
-from prfaas.config.observe import ObserveConfig, TracesConfig
 from prfaas.config.load import json_schema, load_config, parse_config
+from prfaas.config.observe import ObserveConfig, TracesConfig
 from prfaas.config.policy import PolicyConfig
 from prfaas.config.sections import (
     Config,

@@ -1,8 +1,8 @@
 """The part of ``kv_transfer_params`` that the gateway and the connector agree on.
 
 The prefill engine gets ``{"prfaas": {"role": "prefill", "transfer_id", "secret", "timeout_s"}}``, the decode engine
-the same with the role "decode" and one more key, ``remote``: the "host:port" of the prefill engine's mover. Both may have
-``traceparent`` and ``tracestate``, their place in a trace.
+the same with the role "decode" and one more key, ``remote``: the "host:port" of the prefill engine's mover. Both may
+have ``traceparent`` and ``tracestate``, their place in a trace.
 """
 
 from collections.abc import Mapping

@@ -75,10 +75,18 @@ class SaveScheduler:
 
     def _is_savable(self, request: Request, params: TransferParams) -> bool:
         if params.transfer_id in self._transfers:
-            logger.warning("transfer %s is offered twice; the second request is served plainly", params.transfer_id)
+            logger.warning(
+                "transfer %s is offered twice; the second request is served plainly",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             return False
         if request.prompt_token_ids is None or request.num_prompt_tokens < 2 or request.mm_features:
-            logger.warning("transfer %s needs a prompt of at least two tokens and nothing else", params.transfer_id)
+            logger.warning(
+                "transfer %s needs a prompt of at least two tokens and nothing else",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             return False
         return True
 

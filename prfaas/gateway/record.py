@@ -12,6 +12,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.observe.decisions import Decision
 from prfaas.routing.placement import Placement, Refusal
 from prfaas.routing.snapshot import RequestFeatures
+from prfaas.tracing import NO_SPAN, Span
 from prfaas.types import TransferReport
 
 log = logging.getLogger("prfaas.gateway")
@@ -35,6 +36,7 @@ class Job:
         placed_after_s: seconds from then to the placement, from which its prediction counts.
         tenant: whose it is, empty where everybody may use the gateway.
         waited_s: how long it waited for its turn.
+        span: what it is in a trace; whoever ends the request ends it.
     """
 
     request_id: str
@@ -46,11 +48,12 @@ class Job:
     placed_after_s: float = 0.0
     tenant: str = ""
     waited_s: float = 0.0
+    span: Span = NO_SPAN
 
     def execution(self, services: GatewayServices) -> Execution:
         """The job on its engines, not yet started."""
         deadline_s = self.started_s + services.config.gateway.request_timeout_s
-        return Execution(services, self.request, self.prompt.ids, self.placement, self.transfer, deadline_s)
+        return Execution(services, self.request, self.prompt.ids, self.placement, self.transfer, deadline_s, self.span)
 
     def decision(self) -> Decision:
         """The decision as it was taken."""
@@ -139,9 +142,11 @@ def headers_of(decision: Decision, site: str) -> list[tuple[bytes, bytes]]:
 
 
 def log_ended(decision: Decision) -> None:
-    """One line per request: ids, placement, reasons, status, tokens, seconds; never the prompt."""
+    """One line per request: ids, placement, reasons, status, tokens, seconds; never the prompt. The event is
+    ``request ended``, with the same as fields."""
     report = decision.report
     level = logging.WARNING if decision.outcome in ("recomputed", "unknown", "error") else logging.INFO
+    reason = "; ".join(filter(None, (*decision.reasons, decision.detail, report.reason if report else "")))
     log.log(
         level,
         "%s %s %s status=%s outcome=%s decode=%s prefill=%s transfer=%s tokens=%s remote_tokens=%s bytes=%s "
@@ -162,8 +167,37 @@ def log_ended(decision: Decision) -> None:
         _seconds(decision.total_s),
         decision.tenant or "-",
         _seconds(decision.waited_s),
-        "; ".join(filter(None, (*decision.reasons, decision.detail, report.reason if report else ""))),
+        reason,
+        extra=_fields(decision) | {"event": "request ended", "reason": reason},
     )
+
+
+def note_ended(span: Span, decision: Decision) -> None:
+    """The same in the request's span, which ends."""
+    if decision.outcome == "error":
+        span.fail(decision.detail or "error")
+    span.note(**{**_fields(decision), "request_id": decision.request_id})
+    span.end()
+
+
+def _fields(decision: Decision) -> dict[str, str | int | float | None]:
+    return {
+        "request_id": decision.request_id,
+        "endpoint": decision.endpoint,
+        "placement": decision.placement,
+        "status": decision.status,
+        "outcome": decision.outcome,
+        "decode": decision.decode or None,
+        "prefill": decision.prefill,
+        "transfer_id": decision.transfer_id,
+        "prompt_tokens": decision.prompt_tokens,
+        "remote_tokens": decision.report.tokens if decision.report else None,
+        "tries": len(decision.tries),
+        "first_output_s": decision.first_output_s,
+        "total_s": decision.total_s,
+        "waited_s": decision.waited_s,
+        "tenant": decision.tenant or None,
+    }
 
 
 def _seconds(value: float | None) -> str:

@@ -59,7 +59,8 @@ def configure_ours(settings: LogSettings) -> None:
     ours = logging.getLogger(OURS)
     if logging.getLogger().handlers or ours.handlers:
         return
-    ours.addHandler(_handler(settings, open(2, "w", encoding="utf-8", buffering=1, closefd=False)))
+    stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  # the process's, to its end
+    ours.addHandler(_handler(settings, stderr))
     ours.setLevel(_level(settings))
 
 

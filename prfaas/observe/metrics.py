@@ -70,6 +70,12 @@ class Metrics:
             ["stage", "reason"],
             registry=registry,
         )
+        self._spans = Counter(
+            "prfaas_trace_spans",
+            "Spans of traces that were sent, or dropped because nobody took them in time.",
+            ["outcome"],
+            registry=registry,
+        )
         self._first_output_s = Histogram(
             "prfaas_time_to_first_token_seconds",
             "From the request's arrival to the engine's first output (streamed answers).",
@@ -154,6 +160,10 @@ class Metrics:
     def count_fault(self, stage: str, reason: str) -> None:
         """Something failed; whether the request did is another question."""
         self._faults.labels(stage, reason).inc()
+
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """So many spans were ``sent`` or ``dropped``. From any thread."""
+        self._spans.labels(outcome).inc(spans)
 
     def set_health(self, engine: str, is_healthy: bool) -> None:
         self._healthy.labels(engine).set(int(is_healthy))

@@ -15,7 +15,7 @@ from prfaas.observe.settings import TraceSettings
 from prfaas.tracing import NO_TRACER, Kind, Span, TraceContext, Tracer, Value
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span as SdkSpan
     from opentelemetry.trace import SpanContext
@@ -93,7 +93,7 @@ class OtelTracer:
 
         ratio = settings.sample_ratio
         self._counts = counts
-        self._provider: TracerProvider = TracerProvider(
+        self._provider = TracerProvider(
             sampler=None if ratio is None else ParentBasedTraceIdRatio(ratio),
             resource=Resource.create({"service.name": settings.service, **settings.resource}),
             shutdown_on_exit=False,  # it would wait for half a minute
@@ -196,7 +196,7 @@ def _processor(counts: SpanCounts, exporter: "SpanExporter") -> Any:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
     class Counted(SpanExporter):
-        """Tells what became of each batch; once when a collector stops taking them, and once when it takes them again."""
+        """Tells what became of each batch, and the log when a collector takes none any more, or some again."""
 
         def __init__(self) -> None:
             self._is_failing = False
@@ -207,7 +207,9 @@ def _processor(counts: SpanCounts, exporter: "SpanExporter") -> Any:
             counts.hand_over(len(spans), is_sent=is_sent)
             if is_sent is self._is_failing:
                 self._is_failing = not is_sent
-                level, what = (logging.INFO, "sent again") if is_sent else (logging.WARNING, "dropped: nobody takes them")
+                level, what = (
+                    (logging.INFO, "sent again") if is_sent else (logging.WARNING, "dropped: nobody takes them")
+                )
                 log.log(level, "traces are %s", what)
             return result
 

@@ -88,9 +88,7 @@ class DialedSession:
 
     # loads -----------------------------------------------------------------------------------------------------
 
-    def open(
-        self, load: Load, secret: str, timeout_ms: int, adapter: str, trace: TraceContext | None = None
-    ) -> None:
+    def open(self, load: Load, secret: str, timeout_ms: int, adapter: str, trace: TraceContext | None = None) -> None:
         """Open a transfer; its handle must be new."""
         self.loads[load.handle] = load
         self.apply(load, load.open(secret, timeout_ms, adapter, trace))

@@ -134,7 +134,7 @@ class MoverConfig:
     link_bandwidth_bytes_s: float = 0.0
     dials: tuple[str, ...] | None = None
     prefixes: PrefixSource | None = None
-    logs: LogSettings = LogSettings()
+    logs: LogSettings = field(default_factory=LogSettings)
     traces: TraceSettings | None = None
 
 
