@@ -4,6 +4,7 @@ A thread of the SDK sends, in batches; whoever ends a span only puts it into a b
 they are dropped and counted, so that a collector that is down costs nothing but its traces.
 """
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -174,7 +175,9 @@ class OtelSpan:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self.note(cancelled=True)  # nobody needed it any more, which is no failure
+        elif kind is not None:
             self.fail(kind.__name__)  # not its text, which may quote what the client sent
         self.end()
 
