@@ -4,8 +4,8 @@ from prfaas.tracing import NO_TRACER, Span, TraceContext, Tracer, Value
 
 
 class TransferSpans:
-    """Begins and ends them by the transfer's id. One that comes without a trace gets none: movers begin no traces. Owned by
-    the mover's loop; holds something only for transfers that its owner has not closed."""
+    """Begins and ends them by the transfer's id. One that comes without a trace gets none: movers begin no traces.
+    Owned by the mover's loop; holds something only for transfers that its owner has not closed."""
 
     def __init__(self, tracer: Tracer = NO_TRACER) -> None:
         self._tracer = tracer

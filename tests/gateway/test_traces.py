@@ -8,7 +8,7 @@ import pytest
 from prfaas.tracing import TraceContext
 from prfaas.types import TransferReport
 from tests.gateway.fakes import Stand, eventually, stand
-from tests.gateway.stub_engine import hold, one_after_another, answer_at_once, refuse
+from tests.gateway.stub_engine import answer_at_once, hold, one_after_another, refuse
 from tests.recorder import Recorder
 
 THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
