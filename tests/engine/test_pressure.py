@@ -1,5 +1,7 @@
-"""Too little of everything: staging of a few slots, a cache of a few blocks. Slow answers, never wrong or lost ones. All
-of them are traced."""
+"""Too little of everything: staging of a few slots, a cache of a few blocks. Slow answers, never wrong or lost ones.
+
+All of it is traced, which must change nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
