@@ -10,7 +10,7 @@ from prfaas.config.base import Section
 
 def _checked_collector(value: str) -> str:
     url = urlsplit(value)
-    if url.username or url.password:
+    if url.username or url.password or url.query:
         raise ValueError("a key does not belong here: give it in the variable OTEL_EXPORTER_OTLP_HEADERS")
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("write it as http://host:4318/v1/traces")

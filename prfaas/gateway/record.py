@@ -143,7 +143,8 @@ def headers_of(decision: Decision, site: str) -> list[tuple[bytes, bytes]]:
 
 def log_ended(decision: Decision) -> None:
     """One line per request: ids, placement, reasons, status, tokens, seconds; never the prompt. The event is
-    ``request ended``, with the same as fields."""
+    ``request ended``, with the same as fields; of a refusal, whose end is told by who answers it, it is another."""
+    event = "placement refused" if decision.outcome == "refused" else "request ended"
     report = decision.report
     level = logging.WARNING if decision.outcome in ("recomputed", "unknown", "error") else logging.INFO
     reason = "; ".join(filter(None, (*decision.reasons, decision.detail, report.reason if report else "")))
@@ -168,7 +169,7 @@ def log_ended(decision: Decision) -> None:
         decision.tenant or "-",
         _seconds(decision.waited_s),
         reason,
-        extra=_fields(decision) | {"event": "request ended", "reason": reason},
+        extra=_fields(decision) | {"event": event, "reason": reason},
     )
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from prfaas.errors import ConfigError
+from prfaas.observe.logs import RateBound
 from prfaas.observe.settings import TraceSettings
 from prfaas.tracing import NO_TRACER, Kind, Span, TraceContext, Tracer, Value
 
@@ -29,6 +30,8 @@ SEND_INTERVAL_MS = 1_000
 """How old a span gets before it leaves."""
 SEND_TIMEOUT_S = 5.0
 """A collector that takes longer for a batch costs it: what comes meanwhile has to find room."""
+REASON_INTERVAL_S = 60.0
+"""Between two lines of the exporter that say why a batch did not get through: one a batch would be one a second."""
 
 CountSpans = Callable[[str, int], None]
 """Told what became of so many spans, ``sent`` or ``dropped``. Called from the sending thread, too."""
@@ -40,7 +43,7 @@ def open_tracer(settings: TraceSettings | None, count: CountSpans = lambda outco
     """The process's tracer, to be closed by whoever opened it; one that does nothing without settings.
 
     Raises:
-        ConfigError: OpenTelemetry is not installed.
+        ConfigError: OpenTelemetry is not installed, or its variables are wrong.
     """
     if settings is None:
         return NO_TRACER
@@ -48,8 +51,12 @@ def open_tracer(settings: TraceSettings | None, count: CountSpans = lambda outco
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ModuleNotFoundError as error:
         raise ConfigError(f"observe.traces: it needs {error.name}: pip install 'prfaas[traces]'") from None
-    counts = SpanCounts(count)
-    return OtelTracer(settings, counts, OTLPSpanExporter(endpoint=settings.endpoint, timeout=SEND_TIMEOUT_S))
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(RateBound(1, 1 / REASON_INTERVAL_S))
+    try:
+        exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=SEND_TIMEOUT_S)
+        return OtelTracer(settings, SpanCounts(count), exporter)
+    except ValueError as error:
+        raise ConfigError(f"observe.traces: a variable OTEL_* is wrong: {error}") from None
 
 
 class SpanCounts:

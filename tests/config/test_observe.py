@@ -33,6 +33,7 @@ def test_traces_are_off_unless_there_is_their_section() -> None:
         ({"trace": {}}, r"observe\.trace: unknown key, did you mean 'traces'"),
         ({"traces": {"endpoint": "collector:4317"}}, r"traces\.endpoint.*write it as http://host:4318/v1/traces"),
         ({"traces": {"endpoint": "http://"}}, r"traces\.endpoint.*write it as http://host:4318/v1/traces"),
+        ({"traces": {"endpoint": "http://host/v1/traces?key=a"}}, r"traces\.endpoint: a key does not belong here"),
         ({"traces": {"sample_ratio": 10}}, r"observe\.traces\.sample_ratio: 10"),
         ({"traces": {"service_name": "a b"}}, r"observe\.traces\.service_name: 'a b'"),
     ],
