@@ -220,7 +220,7 @@ def test_wrong_engine_is_refused_with_the_choices(site: str | None, name: str | 
 
 
 def test_engine_is_told_where_traces_go() -> None:
-    """vLLM by its option and its variables, over HTTP as we do; connector and mover by their settings, with their site."""
+    """vLLM by its option and variables, over HTTP as we do; connector and mover by their settings, with their site."""
     tree = _config().model_dump(by_alias=True)
     traces = {"endpoint": "http://collector:4318/v1/traces", "sample_ratio": 0.5, "service_name": "llm"}
     command = engine_command(parse_config({**tree, "observe": {"logs": "json", "traces": traces}}), "cloud-0")

@@ -83,7 +83,9 @@ def test_the_largest_manifest_fits_the_message_bound() -> None:
 def test_a_trace_is_nothing_that_a_peer_has_to_know() -> None:
     """An Open of an older peer has none, and one that says more than we know is read all the same."""
     older = pb.Open(handle=1, transfer_id="id", secret="secret", timeout_ms=30_000)
-    assert decode_batch(pb.ControlBatch(messages=[pb.ControlMessage(open=older)])) == [control.Open(1, "id", "secret", 30_000)]
+    assert decode_batch(pb.ControlBatch(messages=[pb.ControlMessage(open=older)])) == [
+        control.Open(1, "id", "secret", 30_000)
+    ]
     field_15 = bytes([15 << 3 | 2, 3]) + b"new"
     message = pb.ControlMessage(open=pb.Open.FromString(older.SerializeToString() + field_15))
     assert decode_batch(pb.ControlBatch(messages=[message])) == [control.Open(1, "id", "secret", 30_000)]
