@@ -43,7 +43,7 @@ def open_tracer(settings: TraceSettings | None, count: CountSpans = lambda outco
     """The process's tracer, to be closed by whoever opened it; one that does nothing without settings.
 
     Raises:
-        ConfigError: OpenTelemetry is not installed, or its variables are wrong.
+        ConfigError: OpenTelemetry is not installed.
     """
     if settings is None:
         return NO_TRACER
@@ -52,11 +52,8 @@ def open_tracer(settings: TraceSettings | None, count: CountSpans = lambda outco
     except ModuleNotFoundError as error:
         raise ConfigError(f"observe.traces: it needs {error.name}: pip install 'prfaas[traces]'") from None
     logging.getLogger(OTLPSpanExporter.__module__).addFilter(RateBound(1, 1 / REASON_INTERVAL_S))
-    try:
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=SEND_TIMEOUT_S)
-        return OtelTracer(settings, SpanCounts(count), exporter)
-    except ValueError as error:
-        raise ConfigError(f"observe.traces: a variable OTEL_* is wrong: {error}") from None
+    exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=SEND_TIMEOUT_S)
+    return OtelTracer(settings, SpanCounts(count), exporter)
 
 
 class SpanCounts:

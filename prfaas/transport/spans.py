@@ -14,7 +14,8 @@ class TransferSpans:
     def open(self, name: str, transfer_id: str, trace: TraceContext | None, **attributes: Value) -> None:
         """The transfer has begun here, within what its request is."""
         if self._tracer.is_on and trace is not None and transfer_id not in self._open:
-            span = self._tracer.span(name, trace, transfer_id=transfer_id, **attributes)
+            span = self._tracer.span(name, trace, transfer_id=transfer_id)
+            span.note(**attributes)
             self._open[transfer_id] = (span, {})
 
     def context(self, transfer_id: str) -> TraceContext | None:
@@ -29,7 +30,8 @@ class TransferSpans:
         found = self._open.get(transfer_id)
         if found is not None and stage not in found[1]:
             whole, stages = found
-            stages[stage] = self._tracer.span(stage, whole, link=link, transfer_id=transfer_id, **attributes)
+            stages[stage] = self._tracer.span(stage, whole, link=link, transfer_id=transfer_id)
+            stages[stage].note(**attributes)
 
     def end(self, stage: str, transfer_id: str) -> None:
         """A stage is over."""

@@ -152,10 +152,3 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ConfigError, match=r"observe\.traces: .* pip install 'prfaas\[traces\]'"):
         open_tracer(TraceSettings("prfaas-test"))
-
-
-def test_wrong_variable_of_opentelemetry_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line, instead of an error of a library's."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "planted")
-    with pytest.raises(ConfigError, match=r"observe\.traces: a variable OTEL_\* is wrong: "):
-        open_tracer(TraceSettings("prfaas-test"))
