@@ -20,8 +20,11 @@ def gateway(
     """
     import logging
 
+    from prfaas.observe.logs import configure
+    from prfaas.observe.settings import LogSettings
+
     loaded = load(config)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(LogSettings(**loaded.observe.log_fields(site=loaded.gateway.site)))
     if worker is None:
         from prfaas.doctor.scope import Scope
         from prfaas.doctor.start import gateway_findings, refuse_or_warn

@@ -99,6 +99,8 @@ class WorkerSide:
                 cpus=settings.mover_cpus or None,
                 prefixes=prefix_source(self._vllm_config, self._kv_cache_config),
                 facts=engine_facts(self._vllm_config, self._kv_cache_config),
+                logs=settings.logs,
+                traces=settings.traces,
             )
         )
         memory = torch.frombuffer(self._mover.staging.buffer, dtype=torch.uint8)

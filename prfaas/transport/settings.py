@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prfaas.errors import TransferFailed
+from prfaas.observe.settings import LogSettings, TraceSettings
 from prfaas.prefix import PrefixGeometry
 from prfaas.types import Fingerprint
 
@@ -113,6 +114,8 @@ class MoverConfig:
         tls: who may talk to whom, and the files that prove it; None for plain text on every connection.
         prefixes: what gateways may follow; None when this engine's hits cannot be told from outside.
         facts: how the engine runs, for whoever looks whether it fits its site.
+        logs: how it logs.
+        traces: where its spans go; None makes none.
     """
 
     engine_id: str
@@ -139,6 +142,8 @@ class MoverConfig:
     dials: tuple[str, ...] | None = None
     prefixes: PrefixSource | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    logs: LogSettings = field(default_factory=LogSettings)
+    traces: TraceSettings | None = None
 
 
 @dataclass(frozen=True)

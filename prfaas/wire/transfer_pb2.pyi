@@ -131,18 +131,22 @@ class Heartbeat(_message.Message):
     def __init__(self, sent_ns: _Optional[int] = ..., echo_ns: _Optional[int] = ..., hold_ns: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("handle", "transfer_id", "secret", "timeout_ms", "adapter")
+    __slots__ = ("handle", "transfer_id", "secret", "timeout_ms", "adapter", "traceparent", "tracestate")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     handle: int
     transfer_id: str
     secret: str
     timeout_ms: int
     adapter: str
-    def __init__(self, handle: _Optional[int] = ..., transfer_id: _Optional[str] = ..., secret: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., adapter: _Optional[str] = ...) -> None: ...
+    traceparent: str
+    tracestate: str
+    def __init__(self, handle: _Optional[int] = ..., transfer_id: _Optional[str] = ..., secret: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., adapter: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("handle",)
@@ -293,7 +297,7 @@ class StatisticsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatisticsReply(_message.Message):
-    __slots__ = ("open_loads", "open_saves", "lent_send_slots", "lent_receive_slots", "dialed_sessions", "accepted_sessions", "sent_bytes", "received_bytes", "completed_loads", "failed_loads", "completed_saves", "failed_saves", "resent_bytes", "links")
+    __slots__ = ("open_loads", "open_saves", "lent_send_slots", "lent_receive_slots", "dialed_sessions", "accepted_sessions", "sent_bytes", "received_bytes", "completed_loads", "failed_loads", "completed_saves", "failed_saves", "resent_bytes", "links", "dropped_spans")
     OPEN_LOADS_FIELD_NUMBER: _ClassVar[int]
     OPEN_SAVES_FIELD_NUMBER: _ClassVar[int]
     LENT_SEND_SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +312,7 @@ class StatisticsReply(_message.Message):
     FAILED_SAVES_FIELD_NUMBER: _ClassVar[int]
     RESENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_SPANS_FIELD_NUMBER: _ClassVar[int]
     open_loads: int
     open_saves: int
     lent_send_slots: int
@@ -322,7 +327,8 @@ class StatisticsReply(_message.Message):
     failed_saves: int
     resent_bytes: int
     links: _containers.RepeatedCompositeFieldContainer[LinkStatistics]
-    def __init__(self, open_loads: _Optional[int] = ..., open_saves: _Optional[int] = ..., lent_send_slots: _Optional[int] = ..., lent_receive_slots: _Optional[int] = ..., dialed_sessions: _Optional[int] = ..., accepted_sessions: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., completed_loads: _Optional[int] = ..., failed_loads: _Optional[int] = ..., completed_saves: _Optional[int] = ..., failed_saves: _Optional[int] = ..., resent_bytes: _Optional[int] = ..., links: _Optional[_Iterable[_Union[LinkStatistics, _Mapping]]] = ...) -> None: ...
+    dropped_spans: int
+    def __init__(self, open_loads: _Optional[int] = ..., open_saves: _Optional[int] = ..., lent_send_slots: _Optional[int] = ..., lent_receive_slots: _Optional[int] = ..., dialed_sessions: _Optional[int] = ..., accepted_sessions: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., completed_loads: _Optional[int] = ..., failed_loads: _Optional[int] = ..., completed_saves: _Optional[int] = ..., failed_saves: _Optional[int] = ..., resent_bytes: _Optional[int] = ..., links: _Optional[_Iterable[_Union[LinkStatistics, _Mapping]]] = ..., dropped_spans: _Optional[int] = ...) -> None: ...
 
 class LinkStatistics(_message.Message):
     __slots__ = ("peer", "is_sending", "connections", "delivered_bytes", "resent_bytes", "goodput_bytes_s", "bandwidth_bytes_s", "utilisation", "rtt_s", "min_rtt_s", "retransmitted_segments", "retransmit_rate", "in_flight_bytes", "queued_bytes", "active_s", "credit_stall_s", "is_congested")
