@@ -45,8 +45,8 @@ class Execution:
         started_s: float,
         span: Span = NO_SPAN,
     ) -> None:
-        """``transfer`` is the first try's; ``started_s`` is when the request arrived, on the services' clock; ``span`` is
-        the request's."""
+        """``transfer`` is the first try's; ``started_s`` is when the request arrived, on the services' clock; ``span``
+        is the request's."""
         self._services = services
         self._span = span
         self._request = request

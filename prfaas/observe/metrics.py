@@ -42,7 +42,7 @@ class Metrics:
 
     def __init__(self, workers_folder: str | None = None) -> None:
         """``workers_folder``: where several workers keep their values; each then tells those of all."""
-        disable_created_metrics()  # another series for each counter and histogram, which nobody here asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each counter and histogram, which nobody here asks for
         self._workers_folder = workers_folder
         self.registry = CollectorRegistry()
         defined = Definitions(self.registry)

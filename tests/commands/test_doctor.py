@@ -1,4 +1,4 @@
-"""`prfaas doctor` and the start of servers, as they are typed: exit codes, the document, one line for each bad input."""
+"""`prfaas doctor` and the start of servers, as typed: exit codes, the document, one line for each bad input."""
 
 import asyncio
 import datetime
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # has no types
 import pytest
 import yaml
 

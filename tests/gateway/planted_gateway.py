@@ -13,7 +13,7 @@ from prfaas.gateway.prompt.tokens import PromptTokens
 from prfaas.observe.logs import configure
 from prfaas.observe.settings import LogSettings
 from prfaas.prefix import PrefixUpdate
-from prfaas.types import LinkStatistics, TransferReport
+from prfaas.types import MoverStatistics, TransferReport
 from tests.gateway.fakes import WordTokenizer
 
 BUG = "bug"
@@ -42,7 +42,7 @@ class Reports:
             return TransferReport(transfer_id, ok=True, tokens=19)
         return TransferReport(transfer_id, ok=False, reason="the link was cut")
 
-    async def links(self, target: str) -> tuple[LinkStatistics, ...]:
+    async def statistics(self, target: str) -> MoverStatistics:
         raise TransferFailed(f"{target} cannot be reached")
 
     async def prefixes(self, target: str) -> AsyncIterator[PrefixUpdate]:
