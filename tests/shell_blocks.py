@@ -51,3 +51,10 @@ def _blocks(page: str) -> Iterator[tuple[str, str]]:
             yield language, re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
     for text in re.findall(r"(?:^ {4}\S.*\n)+", fence.sub("", page), re.MULTILINE):
         yield "", re.sub(r"^ {4}", "", text, flags=re.MULTILINE)
+
+
+def inline_commands(page: str) -> Iterator[str]:
+    """`make ...`, `python -m ...` and `pytest ...` in sentences and tables."""
+    for span in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)):
+        if re.match(r"make \w|python -m \w|(\.venv/bin/)?pytest tests/", span):
+            yield span
