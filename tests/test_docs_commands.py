@@ -45,15 +45,14 @@ class Not:
 
 GPUS = Not("needs a GPU")
 HOSTS = Not("is for two real hosts; its parts are run by the others")
-TWO_ENGINES = "tests/engine/fleet.py"
 VERIFY = "deploy/verifying/"
 
 TABLE: dict[str, Here | By | Not] = {
     # set-up and tests: what they do is in the Makefile, which every run of the tests comes through
     r"make setup": By("tests/test_setup_venv.py", ("setup",)),
     r"make (check|test|lint).*": Not("runs the tests, this one among them"),
-    r"make demo": By("tests/engine/test_hand_over.py", ("demo",)),
-    r"make up": By("tests/launch/test_stack_signals.py", ("up",)),
+    r"make demo": By("tests/launch/test_demo_run.py", ("demo",)),
+    r"make up": By("tests/launch/test_demo_run.py", ("up",)),
     r"make images": By("Makefile", ("images",)),
     # the command line, against nothing
     r"\.venv/bin/prfaas config check prfaas\.yaml": Here(),
@@ -66,21 +65,21 @@ TABLE: dict[str, Here | By | Not] = {
     ),
     r"prfaas config schema": Here(),
     r"prfaas version \[OPTIONS\]": By("tests/test_cli.py", ("version",)),
-    r"prfaas [a-z ]+( [\[\]A-Z_]+)+": By("tests/commands/test_cli_docs.py", ()),  # docs/cli.md: usage lines
+    r"prfaas [a-z ]+( [\[\]A-Z_]+)+": By("tests/commands/test_completion.py", ("prfaas",)),  # docs/cli.md: usage lines
     # engines and gateway
-    r"(\.venv/bin/)?prfaas engine --config prfaas\.yaml --site \w+( -- .*)?": By(TWO_ENGINES, ("engine",)),
-    r"(\.venv/bin/)?prfaas gateway --config prfaas\.yaml.*": By("tests/engine/steered_gateway.py", ("gateway",)),
+    r"(\.venv/bin/)?prfaas engine --config prfaas\.yaml --site \w+( -- .*)?": By("tests/engine/pair.py", ("engine",)),
+    r"(\.venv/bin/)?prfaas gateway --config prfaas\.yaml.*": By("tests/engine/site.py", ("gateway",)),
     r"(\.venv/bin/)?prfaas doctor --config prfaas\.yaml --site \w+": By("tests/commands/test_doctor.py", ("doctor",)),
     r"prfaas doctor .*": By("tests/commands/test_doctor.py", ("doctor",)),
     r"(\.venv/bin/)?prfaas profile .*": By("tests/commands/test_profile.py", ("profile",)),
-    r"prfaas (un)?drain [\w-]+ --config prfaas\.yaml.*": By(TWO_ENGINES, ("drain",)),
+    r"prfaas (un)?drain [\w-]+ --config prfaas\.yaml.*": By("tests/engine/test_fleet.py", ("drain",)),
     r"prfaas flip .*": By("tests/commands/test_flip.py", ("flip",)),
     r"prfaas (status|top|decisions) .*": By("tests/commands/test_views.py", ()),
     r"prfaas link test .*": By("tests/commands/test_link.py", ("link", "test")),
     # requests
-    r"curl -i http://127\.0\.0\.1:8000/v1/chat/completions .*": By("prfaas/launch/up.py", ("curl", "/v1/chat/completions")),
-    r"curl -i http://127\.0\.0\.1:8000/v1/completions .*": By("prfaas/launch/local.py", ("/v1/completions",)),
-    r"curl http://127\.0\.0\.1:8000/prfaas/plan": By("prfaas/launch/up.py", ("/prfaas/plan",)),
+    r"curl -i http://127\.0\.0\.1:8000/v1/chat/completions .*": By("tests/gateway/test_local.py", ("/v1/chat/completions",)),
+    r"curl -i http://127\.0\.0\.1:8000/v1/completions .*": By("tests/engine/pair.py", ("/v1/completions",)),
+    r"curl http://127\.0\.0\.1:8000/prfaas/plan": By("tests/gateway/control/test_gateway.py", ("/prfaas/plan",)),
     r"curl http://127\.0\.0\.1:8000/prfaas/requests/.*": By("tests/gateway/status/test_route.py", ("/prfaas/requests/",)),
     r"\.venv/bin/pytest .*test_exactness\.py.*": By("tests/engine/test_exactness.py", ("ordinary",)),
     # containers
@@ -106,6 +105,11 @@ def listed(command: str) -> Here | By | Not | None:
     return next((how for pattern, how in TABLE.items() if re.fullmatch(pattern, command)), None)
 
 
+def is_target(name: str) -> bool:
+    """Whether `make` knows it."""
+    return bool(re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
 COMMANDS = sorted({command for page in PAGES for command in shell_commands(page.read_text(encoding="utf-8"))})
 
 
@@ -113,8 +117,10 @@ COMMANDS = sorted({command for page in PAGES for command in shell_commands(page.
 def test_every_command_is_run_or_has_a_reason_why_not(command: str) -> None:
     """A command that nobody runs is one that nobody notices to be wrong."""
     how = listed(command)
+    assert not command.startswith("make ") or is_target(command.split()[1])
     assert how is not None, f"add it to TABLE in {Path(__file__).name}: who runs it, or why nobody can"
     if isinstance(how, By):
+        assert (ROOT / how.path).exists(), f"{how.path}, which is to run it, is gone"
         text = (ROOT / how.path).read_text(encoding="utf-8")
         missing = [word for word in how.words if word not in text or word not in command]
         assert missing == [], f"{how.path} and the command do not both have these words"
@@ -125,7 +131,7 @@ def test_command_does_what_it_should(command: str, place: Path) -> None:
     """What needs neither engines nor a second host is run as it is written, and ends well."""
     path = f"{place / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-ec", command], cwd=place, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-ec", command], cwd=place, env=env, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
 
 
@@ -149,7 +155,7 @@ def test_the_readmes_configuration_is_accepted(tmp_path: Path) -> None:
     original = (ROOT / "deploy/local/prfaas.yaml").read_text(encoding="utf-8")
     kept = re.sub(r"^(sites|engines):\n(?:[ ].*\n|\n)*", "", original, flags=re.MULTILINE)
     file.write_text(kept + re.sub(r"^   ", "", changed, flags=re.MULTILINE))
-    config = load_config(file)
+    config = load_config(file, {})
     assert config.engines["cloud-0"].url == "https://cloud.example:8102"
 
 
@@ -161,7 +167,7 @@ def test_what_a_sentence_names_is_there(page: str, command: str) -> None:
     """`make X` is a target, `python -m X` a module, and a file of tests that is named exists."""
     words = command.split()
     if words[0] == "make":
-        assert re.search(rf"^{re.escape(words[1])}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert is_target(words[1])
     elif words[:2] == ["python", "-m"]:
         assert find_spec(words[2]) is not None
     else:
