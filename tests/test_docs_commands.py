@@ -1,4 +1,4 @@
-"""Every command in the documents is run: here, by a test or script that is named here, or not, for a reason given here."""
+"""Every command in the documents is run: here, by a test or script that is named, or not, for a reason that is given."""
 
 import os
 import re
