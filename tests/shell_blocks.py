@@ -6,8 +6,9 @@ from collections.abc import Iterator
 SHELLS = frozenset({"sh", "bash", "console", ""})
 """Of fenced blocks: what their first line may say. Blocks that say nothing may also hold something else."""
 PROGRAMS = frozenset(
-    "cd chmod cp curl deploy/verify docker git grep kill make mkdir nvidia-ctk openssl pip prfaas pytest python python3 ssh "
-    "sysctl tr $compose .venv/bin/mypy .venv/bin/prfaas .venv/bin/pytest .venv/bin/python .venv/bin/ruff".split()
+    ["cd", "chmod", "cp", "curl", "deploy/verify", "docker", "git", "grep", "kill", "make", "mkdir", "nvidia-ctk"]
+    + ["openssl", "pip", "prfaas", "pytest", "python", "python3", "ssh", "sysctl", "tr", "$compose"]
+    + [f".venv/bin/{name}" for name in ("mypy", "prfaas", "pytest", "python", "ruff")]
 )
 """What a command begins with, in blocks that do not say that they are a shell's. A new one has to be added here, or its
 block to be marked ``sh``."""

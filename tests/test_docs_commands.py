@@ -1,4 +1,4 @@
-"""Every command in the documents is run: here, by a test or script that is named, or not, for a reason that is given."""
+"""Every command in the documents is run: here, by a test or script that is named, or not, for a stated reason."""
 
 import os
 import re
@@ -77,10 +77,14 @@ TABLE: dict[str, Here | By | Not] = {
     r"prfaas (status|top|decisions) .*": By("tests/commands/test_views.py", ()),
     r"prfaas link test .*": By("tests/commands/test_link.py", ("link", "test")),
     # requests
-    r"curl -i http://127\.0\.0\.1:8000/v1/chat/completions .*": By("tests/gateway/test_local.py", ("/v1/chat/completions",)),
+    r"curl -i http://127\.0\.0\.1:8000/v1/chat/completions .*": By(
+        "tests/gateway/test_local.py", ("/v1/chat/completions",)
+    ),
     r"curl -i http://127\.0\.0\.1:8000/v1/completions .*": By("tests/engine/pair.py", ("/v1/completions",)),
     r"curl http://127\.0\.0\.1:8000/prfaas/plan": By("tests/gateway/control/test_gateway.py", ("/prfaas/plan",)),
-    r"curl http://127\.0\.0\.1:8000/prfaas/requests/.*": By("tests/gateway/status/test_route.py", ("/prfaas/requests/",)),
+    r"curl http://127\.0\.0\.1:8000/prfaas/requests/.*": By(
+        "tests/gateway/status/test_route.py", ("/prfaas/requests/",)
+    ),
     r"\.venv/bin/pytest .*test_exactness\.py.*": By("tests/engine/test_exactness.py", ("ordinary",)),
     # containers
     r"docker compose -f deploy/local/compose\.yaml up( -d)?": By(f"{VERIFY}__main__.py", ("up",)),
