@@ -5,7 +5,7 @@
 EXTRAS ?= cpu,demo,dev
 BIN := .venv/bin
 
-.PHONY: help setup demo up check lint unit test proto pictures peers peers-gateway
+.PHONY: help setup demo up check lint unit test proto metrics-table dashboards cli-docs pictures peers peers-gateway
 
 help:
 	@echo "make demo    a remote prefill on this machine, start to end, without a GPU"
@@ -16,6 +16,9 @@ help:
 	@echo "make peers   what benchmarks compare with, in .venv-peers"
 	@echo "make peers-gateway  the gateways that benchmarks compare with, in .venv-peers-gateway"
 	@echo "make proto   generate the protobuf code again"
+	@echo "make metrics-table  the table in docs/metrics.md"
+	@echo "make dashboards     deploy/grafana/dashboards, from build.py beside them"
+	@echo "make cli-docs  write docs/cli.md again"
 	@echo "make pictures TRACE=conversation_trace.jsonl  those of docs/planning.md"
 
 setup:
@@ -55,6 +58,15 @@ peers-gateway:
 
 proto: setup
 	$(BIN)/python -m prfaas.wire.generate
+
+metrics-table: setup
+	$(BIN)/python -m prfaas.observe.catalogue docs/metrics.md
+
+dashboards: setup
+	$(BIN)/python -m deploy.grafana.build
+
+cli-docs: setup
+	$(BIN)/python scripts/cli_docs.py
 
 # TRACE: conversation_trace.jsonl of Mooncake's FAST '25 release
 pictures: setup

@@ -35,7 +35,7 @@ from benchmarks.selective_result import MAX_SEEDS, MIN_SEEDS, WAYS, Findings
 from benchmarks.selective_runs import Runs, tell
 from prfaas.clock import MonotonicClock
 from prfaas.config import Config, parse_config
-from prfaas.gateway.operator_client import ask
+from prfaas.gateway.operator_client import OperatorClient
 from prfaas.launch.local import gateway_service, gateway_url
 from prfaas.launch.progress import ConsoleProgress
 from prfaas.launch.stack import Stack
@@ -131,7 +131,7 @@ async def _run(args: argparse.Namespace, wan: Wan, findings: Findings) -> None:
 
         async def switch(threshold: int) -> None:
             _gateway_config(config, threshold, folder)
-            await asyncio.to_thread(ask, config, "/prfaas/reload")
+            await asyncio.to_thread(OperatorClient.of(config).post, "/prfaas/reload")
 
         async def load(arrivals: Sequence[Arrival]) -> Sequence[Answered]:
             return await offer(http, gateway_url(config), config.model.name, arrivals, uuid.uuid4().hex, promised)

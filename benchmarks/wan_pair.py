@@ -9,7 +9,7 @@ from fastcrc.crc32 import iscsi as crc32c
 from benchmarks.mover_pair import PATIENCE_S, MoverPair, Shape, Transfer
 from prfaas.transport.messages import Arrived, AskStatistics, OfferSave, OpenLoad, StartLoad, Statistics, ToEngine
 from prfaas.transport.process import MoverConfig, MoverProcess
-from prfaas.transport.statistics import MoverStatistics
+from prfaas.types import MoverStatistics
 from tests.wan.wan import ADDRESSES, Wan
 
 SMALL_RESERVE_SLOTS = 16

@@ -55,6 +55,11 @@ class PrefixChange:
     hashes: Sequence[int]
 
 
+KNOWLEDGE = ("exact", "partial", "guessed")
+"""What an engine has cached is known; is known but for what was cached before events were lost; or is guessed from what
+was sent to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedCounts:
     """What was not as it should be with an engine's cache events, since its mover began.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 
 class Part(enum.IntEnum):
@@ -81,6 +81,12 @@ class TransferReport:
         cache_bytes: payload bytes received.
         early_bytes: of those, bytes that had arrived before the remote prefill ended.
         open_s: seconds from dialing to the verified manifest.
+        prefilled_s: to the end of the remote prefill, as far as the two clocks are known to agree.
+        first_s: to the first cache bytes.
+        last_s: to the last ones that came.
+        used_s: to the engine's last word: everything is in its blocks.
+
+    All seconds count from the dialing; 0 for what did not happen, or was not told by an older engine.
     """
 
     transfer_id: str
@@ -91,6 +97,10 @@ class TransferReport:
     cache_bytes: int = 0
     early_bytes: int = 0
     open_s: float = 0.0
+    prefilled_s: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    used_s: float = 0.0
 
 
 def _counter(text: str) -> Any:
@@ -136,23 +146,72 @@ class LinkStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkMetric:
-    """How a field of ``LinkStatistics`` appears in Prometheus."""
+class MoverStatistics:
+    """A mover's figures at one moment: field for field the reply of ``KvLink.Statistics``.
+
+    Attributes:
+        links: both directions of every peer that there was a session with.
+
+    All others are metrics and explain themselves in their metadata; counters run since the mover began.
+    """
+
+    open_loads: int = _gauge("Loads that are not over.")
+    open_saves: int = _gauge("Saves that are not over.")
+    lent_send_slots: int = _gauge("Send slots of the staging memory that the worker has not got back.")
+    lent_receive_slots: int = _gauge("Receive slots that are being filled, or lent to the worker.")
+    dialed_sessions: int = _gauge("Sessions with prefill engines, dialed here.")
+    accepted_sessions: int = _gauge("Sessions with decode engines, dialed there.")
+    sent_bytes: int = _counter("Cache bytes that left.")
+    received_bytes: int = _counter("Cache bytes that came.")
+    completed_loads: int = _counter("Loads that came to their end.")
+    failed_loads: int = _counter("Loads that did not: their requests are recomputed.")
+    completed_saves: int = _counter("Saves that came to their end.")
+    failed_saves: int = _counter("Saves that did not.")
+    resent_bytes: int = _counter("Cache bytes that left in frames that had been sent before.")
+    dropped_spans: int = _counter("Spans of traces that nobody took in time.")
+    links: tuple[LinkStatistics, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMetric:
+    """How a field of ``LinkStatistics`` or ``MoverStatistics`` appears in Prometheus.
+
+    Attributes:
+        name: without the ``_total`` of a counter.
+    """
 
     field: str
     name: str
     text: str
     is_counter: bool
 
-
-def _metric_name(name: str) -> str:
-    """Units spelt out, as Prometheus wants them."""
-    spelt = re.sub("_s$", "_seconds", re.sub("_bytes_s$", "_bytes_per_second", name))
-    return f"prfaas_link_{spelt.removeprefix('is_')}"
+    @property
+    def kind(self) -> Literal["counter", "gauge"]:
+        return "counter" if self.is_counter else "gauge"
 
 
-LINK_METRICS = tuple(
-    LinkMetric(f.name, _metric_name(f.name), f.metadata["help"], f.metadata["is_counter"])
-    for f in fields(LinkStatistics)
-    if f.metadata
+_SPELT = (
+    ("_bytes_s$", "_bytes_per_second"),
+    ("_s$", "_seconds"),
+    ("utilisation$", "utilisation_ratio"),
+    ("_rate$", "_ratio"),
 )
+"""Units as Prometheus wants them: in full, and "ratio" for shares."""
+
+
+def _metrics_of(of: type[Any], prefix: str) -> tuple[FieldMetric, ...]:
+    return tuple(
+        FieldMetric(each.name, prefix + _spelt(each.name), each.metadata["help"], each.metadata["is_counter"])
+        for each in fields(of)
+        if each.metadata
+    )
+
+
+def _spelt(name: str) -> str:
+    for ending, unit in _SPELT:
+        name = re.sub(ending, unit, name)
+    return name.removeprefix("is_")
+
+
+LINK_METRICS = _metrics_of(LinkStatistics, "prfaas_link_")
+MOVER_METRICS = _metrics_of(MoverStatistics, "prfaas_mover_")

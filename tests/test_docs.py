@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from prfaas.types import LINK_METRICS
-
 ROOT = Path(__file__).parent.parent
 STRUCTURE = ROOT / "docs" / "structure.md"
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
@@ -53,10 +51,3 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
     assert [each for each in targets if "://" not in each and not (path.parent / each).exists()] == []
-
-
-def test_every_link_metric_is_explained() -> None:
-    """docs/links.md lists the links' metrics, all of them, with their kind."""
-    page = (ROOT / "docs" / "links.md").read_text(encoding="utf-8")
-    listed_metrics = dict(re.findall(r"^\| `(prfaas_link_\w+)` \| (\w+) \|", page, flags=re.MULTILINE))
-    assert listed_metrics == {each.name: "counter" if each.is_counter else "gauge" for each in LINK_METRICS}

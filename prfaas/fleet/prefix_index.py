@@ -11,10 +11,6 @@ from prfaas.prefix import PrefixGeometry, PrefixUpdate
 MAX_ENGINES = 64
 """Of one shard: a block's mask has so many bits. More engines of a geometry get another shard."""
 
-KNOWLEDGE = ("exact", "partial", "guessed")
-"""What an engine has cached is known; is known but for what was cached before events were lost; or is guessed from what
-was sent to it."""
-
 
 @dataclass(frozen=True, slots=True)
 class PrefixState:

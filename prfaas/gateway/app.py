@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from prfaas.fleet.breaker import State
-from prfaas.fleet.prefix_index import KNOWLEDGE
 from prfaas.gateway.admission import Admission, Inflight, inflight_limit
 from prfaas.gateway.api_request import PATHS, Endpoint
 from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
-from prfaas.gateway.control.route import add_plan_route
+from prfaas.gateway.control.route import add_plan_route, add_role_route
+from prfaas.gateway.dashboard import add_dashboard
+from prfaas.gateway.decision_routes import add_decision_routes
 from prfaas.gateway.direct import DirectRoutes, Handler
 from prfaas.gateway.error_handlers import install_handlers
 from prfaas.gateway.live import ConfigSource, Live
@@ -29,6 +29,8 @@ from prfaas.gateway.operator_routes import Guard, add_operator_routes
 from prfaas.gateway.operator_state import OperatorStore
 from prfaas.gateway.pipeline import handle
 from prfaas.gateway.services import GatewayServices
+from prfaas.gateway.status.route import add_status_route
+from prfaas.gateway.vitals import Vitals, is_ready
 
 GOODBYE_S = 3.0
 """For the last words of requests that the server has cancelled; each of them takes less by itself."""
@@ -62,16 +64,21 @@ def create_app(
     configured = services.config.gateway.state_file
     operator = Operator(live, OperatorStore(Path(configured) if configured else state_file))
     control = ControlLoop(live, make_controller)
-    lifespan = _lifespan_of(live, operator, control, inflight)
+    vitals = Vitals(live)
+    lifespan = _lifespan_of(live, operator, control, inflight, vitals)
     app = FastAPI(title="prfaas", lifespan=lifespan, openapi_url="/openapi.json")
     handlers = {path: _handler_of(live, endpoint) for endpoint, path in PATHS.items()}
     install_handlers(app)
     _add_generation_routes(app, services, handlers)
     add_model_routes(app, live)
     guard = Guard.of(services.config.gateway)
-    _add_status_routes(app, live, guard)
+    _add_status_routes(app, live, guard, vitals)
     add_plan_route(app, live, control, guard)
+    add_status_route(app, live, control, guard)
+    add_decision_routes(app, live, guard)
+    add_dashboard(app)
     add_operator_routes(app, operator, guard)
+    add_role_route(app, control, guard)
     if services.access.needs_key:
         _describe_keys(app)
     bounded = Admission(DirectRoutes(app, handlers), inflight)
@@ -81,7 +88,7 @@ def create_app(
     return CORSMiddleware(bounded, allow_origins=access.cors_origins, **CORS)
 
 
-def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight: Inflight) -> Any:
+def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight: Inflight, vitals: Vitals) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         operator.step()  # before the first request: what was drained stays drained
@@ -92,6 +99,7 @@ def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight:
                 begin(operator.run(), "following operators"),
                 begin(control.run(), "asking the controller"),
                 begin(services.pace.run(), "measuring load"),
+                begin(vitals.run(), "keeping the gauges"),
             ]
             try:
                 yield
@@ -133,7 +141,7 @@ def _describe_keys(app: FastAPI) -> None:
     app.openapi = with_keys  # type: ignore[method-assign]  # as FastAPI's manual extends its schema
 
 
-def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
+def _add_status_routes(app: FastAPI, live: Live, guard: Guard, vitals: Vitals) -> None:
     @app.get("/health")
     async def health() -> Response:
         """The gateway is alive."""
@@ -142,12 +150,9 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
     @app.get("/ready")
     async def ready() -> Response:
         """A local decode engine answers and its tokens have been compared; the body tells how every engine is."""
-        services = live.now
-        decoders = services.view.playing("decode")
-        statuses = services.fleet.statuses()
-        is_ready = any(each.is_healthy and not each.is_draining for each in statuses if each.name in decoders)
-        engines = {status.name: status.problem or "ok" for status in statuses}
-        return JSONResponse({"ready": is_ready, "engines": engines}, 200 if is_ready else 503)
+        can_serve = is_ready(live.now)
+        engines = {status.name: status.problem or "ok" for status in live.now.fleet.statuses()}
+        return JSONResponse({"ready": can_serve, "engines": engines}, 200 if can_serve else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -155,18 +160,9 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard) -> None:
         services = live.now
         if services.access.needs_key:
             guard.check(request)
-        for status in services.fleet.statuses():
-            services.metrics.set_health(status.name, status.is_healthy)
-            services.metrics.set_breaker(status.name, services.fleet.breakers.of(status.name).state is State.OPEN)
-            known = services.prefixes.index.state(status.name).knowledge
-            services.metrics.set_knowledge(status.name, known, KNOWLEDGE)
-        for name, tokens_per_s in services.view.speeds.measured().items():
-            services.metrics.set_prefill_speed(name, tokens_per_s)
-        return PlainTextResponse(services.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/prfaas/decisions")
-    async def decisions(request: Request) -> Response:
-        """The last decisions, latest first, with their reasons and what became of them; for operators."""
-        if live.now.access.needs_key:
-            guard.check(request)
-        return JSONResponse({"decisions": live.now.decisions.latest_first()})
+        vitals.tell()
+        parts = []
+        for part in services.metrics.parts():
+            parts.append(part)
+            await asyncio.sleep(0)  # streams go on: with many engines all parts together take tens of milliseconds
+        return Response(b"".join(parts), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -23,11 +23,17 @@ from prfaas.gateway.prompt.token_ids import TokenIds
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import EngineLate
 from prfaas.gateway.ways import Way
+from prfaas.tracing import NO_SPAN, Span, TraceContext
 from prfaas.types import TransferReport
 
 
 class Attempt:
-    """Runs one try; owns all it has started until ``aclose``."""
+    """Runs one try; owns all it has started until ``aclose``.
+
+    Attributes:
+        prefilled_s: when the other engine said that it has prefilled, on the services' clock; None before.
+        reported_s: when the decode side told of the transfer; None before.
+    """
 
     def __init__(
         self,
@@ -42,11 +48,12 @@ class Attempt:
         uncached_tokens: int = 0,
         work: Work | None = None,
         silence_s: float | None = None,
+        span: Span = NO_SPAN,
     ) -> None:
         """``transfer`` is None for a way without another prefill engine. ``is_forced`` ignores breakers.
         ``uncached_tokens`` are to be prefilled as far as is known. ``work`` is that for measuring, None when it is not
         known exactly. ``silence_s`` is how long the decode engine may be silent once it has its cache, or where it
-        prefills itself from the beginning on; None for as long as it likes."""
+        prefills itself from the beginning on; None for as long as it likes. ``span`` is the request's."""
         self._services = services
         self._request = request
         self._ids = ids
@@ -57,9 +64,13 @@ class Attempt:
         self._work = work
         self._silence_s = silence_s
         self._claims = Claims(services, way, is_forced=is_forced)
+        self._span = span
+        self._decoding: Span = NO_SPAN
         self._answer: Answer | None = None
         self._prefill: asyncio.Task[TryFailed | None] | None = None
         self._report: asyncio.Task[TransferReport | None] | None = None
+        self.prefilled_s: float | None = None
+        self.reported_s: float | None = None
 
     async def open(self) -> Answer:
         """Start everything and wait for the first output. Raises TryFailed; then nothing of the try is wanted."""
@@ -106,6 +117,7 @@ class Attempt:
         """Close both requests; the engines abort what they had not finished. The report may still come."""
         if self._answer is not None:
             self._answer.close()
+        self._decoding.end()
         self._claims.leave()
         await cancel(self._prefill)
 
@@ -152,13 +164,20 @@ class Attempt:
 
     async def _decode(self, permit: Permit[str]) -> Answer:
         engine = self._way.decode
-        body = decode_body(self._request, self._ids, self._transfer)
+        self._decoding = span = self._span_of("decode", engine)
+        body = decode_body(self._request, self._ids, self._transfer, span.context)
         work, is_stream = None if self._transfer else self._work, self._request.is_stream
         try:
-            with self._services.view.speeds.measuring(engine, work, is_timed=is_stream) as prefilling:
-                self._answer = await Answer.open(self._services.upstream, engine, self._request.path, body)
+            with (
+                self._services.tracer.span("first token", span, engine=engine),
+                self._services.view.speeds.measuring(engine, work, is_timed=is_stream) as prefilling,
+            ):
+                self._answer = await Answer.open(
+                    self._services.upstream, engine, self._request.path, body, span.context
+                )
                 prefilling.is_over = self._answer.status == 200
         except EngineUnavailable as error:
+            span.fail(fault_of(error))
             raise self._claims.failed("decode", engine, fault_of(error), error, permit) from None
         permit.end(True)
         return self._answer
@@ -167,13 +186,22 @@ class Attempt:
         self, engine: str, ids: TokenIds, transfer: Transfer, permit: Permit[str]
     ) -> TryFailed | None:
         """Prefill to the end. Returns what went wrong, None when nothing did."""
-        body = prefill_body(self._request, ids, transfer)
+        with self._span_of("prefill", engine) as span:
+            failure = await self._prefilled(engine, ids, transfer, permit, span.context)
+            if failure is not None:
+                span.fail(failure.fault)
+            return failure
+
+    async def _prefilled(
+        self, engine: str, ids: TokenIds, transfer: Transfer, permit: Permit[str], trace: TraceContext | None
+    ) -> TryFailed | None:
+        body = prefill_body(self._request, ids, transfer, trace)
         try:
             with (
                 self._services.fleet.load(engine),
                 self._services.view.speeds.measuring(engine, self._work) as prefilling,
             ):
-                answer = await self._services.upstream.post(engine, PREFILL_PATH, body)
+                answer = await self._services.upstream.post(engine, PREFILL_PATH, body, trace)
                 try:
                     await answer.read_all()
                 finally:
@@ -182,6 +210,7 @@ class Attempt:
         except EngineUnavailable as error:
             return self._claims.failed("prefill", engine, fault_of(error), error, permit)
         if answer.status == 200:
+            self.prefilled_s = self._services.clock.now_s()
             permit.end(True)
             return None
         refusal = EngineUnavailable(f"engine {engine} answers {answer.status} to the prefill")
@@ -194,6 +223,7 @@ class Attempt:
             report = await self._services.reports.wait(target, transfer.transfer_id, transfer.secret, self._patience_s)
         except TransferFailed:
             return None
+        self.reported_s = self._services.clock.now_s()
         fault = None if report.ok else report_fault(report.reason)
         if fault is None:
             self._claims.prefilled()
@@ -205,6 +235,14 @@ class Attempt:
             if self._prefill is not None:
                 self._prefill.cancel()  # nobody fetches its cache any more
         return report
+
+    def _span_of(self, name: str, engine: str) -> Span:
+        """The span of one of its requests."""
+        transfer_id = self._transfer.transfer_id if self._transfer else None
+        site = self._services.config.engines[engine].site
+        return self._services.tracer.span(
+            name, self._span, kind="client", engine=engine, site=site, transfer_id=transfer_id
+        )
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:

@@ -21,6 +21,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.ways import MAX_TRIES, Lost, Way, next_way
 from prfaas.observe.decisions import ANSWERED, Try
 from prfaas.routing.placement import Placement
+from prfaas.tracing import NO_SPAN, Span
 from prfaas.types import TransferReport
 
 
@@ -41,15 +42,19 @@ class Execution:
         ids: TokenIds | None,
         placement: Placement,
         transfer: Transfer | None,
-        deadline_s: float,
+        started_s: float,
+        span: Span = NO_SPAN,
     ) -> None:
-        """``transfer`` is the first try's; ``deadline_s`` is on the services' clock."""
+        """``transfer`` is the first try's; ``started_s`` is when the request arrived, on the services' clock; ``span`` is
+        the request's."""
         self._services = services
+        self._span = span
         self._request = request
         self._ids = ids
         self._placement = placement
         self._first = transfer
-        self._deadline_s = deadline_s
+        self._started_s = started_s
+        self._deadline_s = started_s + services.config.gateway.request_timeout_s
         self._ways: tuple[Way, ...] | None = None
         self._attempt: Attempt | None = None
         self._problems: list[str] = []
@@ -98,6 +103,16 @@ class Execution:
         if fault in AGAINST_ENGINE and self._services.upstream.is_current(self.way.decode):
             self._services.fleet.breakers.blame(self.way.decode)
 
+    @property
+    def prefilled_after_s(self) -> float | None:
+        """Seconds from the request's arrival to the other engine's word, in the latest try, that it has prefilled."""
+        return self._after(self._attempt.prefilled_s if self._attempt else None)
+
+    @property
+    def reported_after_s(self) -> float | None:
+        """The same to the decode side's word on the transfer."""
+        return self._after(self._attempt.reported_s if self._attempt else None)
+
     async def report_within(self, timeout_s: float) -> TransferReport | None:
         """The decode side's word on the transfer, None when it has none or does not come in time."""
         return await self._attempt.report_within(timeout_s) if self._attempt else None
@@ -139,6 +154,7 @@ class Execution:
             uncached_tokens=self._placement.uncached_tokens or 0,
             work=self._placed_work(),
             silence_s=silence_s,
+            span=self._span,
         )
         try:
             answer = await self._attempt.open()
@@ -179,6 +195,10 @@ class Execution:
             return False
         return not self._services.upstream.is_current(engine) or self._services.fleet.status(engine).is_draining
 
+    def _after(self, at_s: float | None) -> float | None:
+        return None if at_s is None else at_s - self._started_s
+
     def _record(self, stage: str, outcome: str, began_s: float) -> None:
         seconds = round(self._services.clock.now_s() - began_s, 4)
-        self.tries = (*self.tries, Try(self.way.decode, self.way.prefill, stage, outcome, seconds))
+        began_after_s = round(began_s - self._started_s, 4)
+        self.tries = (*self.tries, Try(self.way.decode, self.way.prefill, stage, outcome, seconds, began_after_s))

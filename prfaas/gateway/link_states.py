@@ -25,6 +25,7 @@ class _Link:
     config: LinkConfig
     state: LinkState
     window: EgressWindow = field(default_factory=EgressWindow)
+    crossed_bytes: int = 0
 
 
 class LinkStates:
@@ -44,7 +45,7 @@ class LinkStates:
         links._known, links._counted = self._known, self._counted
         for ends, link in links._links.items():
             if former := self._links.get(ends):
-                link.window = former.window
+                link.window, link.crossed_bytes = former.window, former.crossed_bytes
                 bandwidth, left = link.state.bandwidth_bytes_s, _left(link.config, former)
                 link.state = replace(former.state, bandwidth_bytes_s=bandwidth, budget_left_bytes=left)
         links._publish()
@@ -53,6 +54,10 @@ class LinkStates:
     def states(self) -> tuple[LinkState, ...]:
         """All links, in the order of the configuration."""
         return self._states
+
+    def crossed_bytes(self) -> tuple[int, ...]:
+        """What has crossed each of them so far, in the same order."""
+        return tuple(link.crossed_bytes for link in self._links.values())
 
     def step(self, figures: Figures, now_s: float) -> None:
         """Take in one round of answers. Budgets count from the first answer of each engine on."""
@@ -71,6 +76,7 @@ class LinkStates:
         state = _state(link.config, told)
         is_scarce = self._scarcity.step(link.state.is_scarce, state.utilisation, state.is_congested)
         budget_gb, left = link.config.egress_budget_gb_per_day, None
+        link.crossed_bytes += crossed_bytes
         if budget_gb is not None:
             link.window = link.window.add(crossed_bytes, now_s)
             left = budget_gb * 1e9 - link.window.used_bytes(now_s)

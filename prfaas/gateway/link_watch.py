@@ -1,4 +1,4 @@
-"""Asking every engine how its links are, again and again."""
+"""Asking every engine's mover how it and its links are, again and again."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class LinkWatch:
-    """Keeps the latest figures of all links in ``services.metrics.links``, for operators and for routing."""
+    """Keeps the latest figures of all movers and links in ``services.metrics``, for operators and for routing."""
 
     def __init__(self, services: GatewayServices) -> None:
         self._services = services
@@ -33,13 +33,14 @@ class LinkWatch:
 
     async def _ask(self, name: str, target: str) -> None:
         try:
-            links = await self._services.reports.links(target)
+            figures = await self._services.reports.statistics(target)
             self._failing.discard(name)
         except TransferFailed:
-            links = ()  # whether the engine is well is the prober's to say
+            figures = None  # whether the engine is well is the prober's to say
         except Exception:  # a bug of ours; ending here would leave all links for ever as they were last seen
-            links = ()
+            figures = None
             if name not in self._failing:
                 self._failing.add(name)
                 log.exception("asking engine %s for its links failed", name)
-        self._services.metrics.links.note(name, links)
+        self._services.metrics.movers.note(name, figures)
+        self._services.metrics.links.note(name, figures.links if figures else ())

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,9 +14,12 @@ from prfaas.fleet.fleet import EngineStatus
 from prfaas.gateway.changes import Changes
 from prfaas.gateway.live import Live
 from prfaas.gateway.operator_state import OperatorState, OperatorStore
+from prfaas.gateway.services import GatewayServices
 
 STATE_INTERVAL_S = 0.5
 """How soon the other processes of a gateway follow: soon enough for a hand, and nothing to read a small file for."""
+
+EngineWord = Literal["healthy", "unhealthy", "draining", "drained", "converting"]
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +40,7 @@ class Operator:
             RequestRejected: there is no such engine.
             ConfigError: the state cannot be kept.
         """
-        names = self._live.now.fleet.names
-        if name not in names:
-            known = ", ".join(names)
-            raise RequestRejected(404, f"There is no engine {name[:100]!r} (known: {known}).", code="engine_not_found")
+        check_engine(self._live.now, name)
 
         def change(state: OperatorState) -> OperatorState:
             drained = state.drained | {name} if is_drained else state.drained - {name}
@@ -131,8 +131,8 @@ class Operator:
             "name": status.name,
             "site": engine.site,
             "roles": list(services.view.roles(status.name)),
-            "state": _state_of(status),
-            "state_for_s": round(now_s - _state_since_s(status), 3),
+            "state": state_of(status),
+            "state_for_s": round(now_s - state_since_s(status), 3),
             "problem": status.problem,
             "inflight": status.inflight,
             **self._breaker(services.fleet.breakers.of(status.name)),
@@ -143,11 +143,21 @@ class Operator:
         return {"breaker": breaker.state.value, "breaker_for_s": round(for_s, 3)}
 
 
-def _state_since_s(status: EngineStatus) -> float:
+def check_engine(services: GatewayServices, name: str) -> None:
+    """There is such an engine. Raises RequestRejected."""
+    names = services.fleet.names
+    if name not in names:
+        known = ", ".join(names)
+        raise RequestRejected(404, f"There is no engine {name[:100]!r} (known: {known}).", code="engine_not_found")
+
+
+def state_since_s(status: EngineStatus) -> float:
+    """Since when ``state_of`` is so, but for draining and drained: they begin together."""
     return next(at for at in (status.drained_s, status.converting_s, status.since_s) if at is not None)
 
 
-def _state_of(status: EngineStatus) -> str:
+def state_of(status: EngineStatus) -> EngineWord:
+    """An engine's state in a word."""
     if status.drained_s is not None:
         return "draining" if status.inflight else "drained"
     if status.converting_s is not None:

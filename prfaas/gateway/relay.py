@@ -16,7 +16,7 @@ from prfaas.gateway.attempt import cancel
 from prfaas.gateway.client import client_left
 from prfaas.gateway.execution import Execution
 from prfaas.gateway.openai_error import error_body, internal_error, stopping, timed_out
-from prfaas.gateway.record import Job, headers_of, log_ended, outcome_of
+from prfaas.gateway.record import Job, headers_of, log_ended, note_ended, outcome_of, recompute_cause
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import AnswerTooLarge
 
@@ -98,7 +98,11 @@ class Relay(Response):
                 execution.broke_off(EngineFailed(execution.way.decode, 500))
                 self._note(outcome="error", detail="the engine ended its stream with an error")
         finally:
-            self._note(tries=execution.tries)
+            self._note(
+                tries=execution.tries,
+                prefilled_after_s=execution.prefilled_after_s,
+                reported_after_s=execution.reported_after_s,
+            )
             await execution.aclose()
 
     async def _send_head(self, answer: Answer, execution: Execution, send: Send) -> None:
@@ -166,8 +170,10 @@ class Relay(Response):
         self._services.decisions.put(self._decision)
         if self._decision.report is not None:
             self._services.view.note_transfer(self._decision.report)
-        self._services.metrics.count_ended(self._decision, is_stream=self._job.request.is_stream)
+        metrics, is_stream = self._services.metrics, self._job.request.is_stream
+        metrics.count_ended(self._decision, is_stream=is_stream, cause=recompute_cause(self._decision))
         log_ended(self._decision)
+        note_ended(self._job.span, self._decision)
 
 
 def _rejection(error: EngineUnavailable | TimeoutError) -> RequestRejected:

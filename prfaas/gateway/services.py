@@ -1,8 +1,9 @@
 """Everything the gateway works with, given to it as arguments."""
 
 import secrets
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import DecisionRing
 from prfaas.observe.metrics import Metrics
 from prfaas.prefix import PrefixUpdate
-from prfaas.types import LinkStatistics, TransferReport
+from prfaas.tracing import NO_TRACER, Tracer
+from prfaas.types import MoverStatistics, TransferReport
 
 
 class ReportSource(Protocol):
@@ -33,8 +35,8 @@ class ReportSource(Protocol):
         """
         ...
 
-    async def links(self, target: str) -> tuple[LinkStatistics, ...]:
-        """How the links of the engine with its mover at ``target`` are.
+    async def statistics(self, target: str) -> MoverStatistics:
+        """The figures of the mover at ``target``, and how its links are.
 
         Raises:
             TransferFailed: it cannot be reached.
@@ -83,6 +85,7 @@ class GatewayServices:
 
     Attributes:
         started_unix_s: shown as the creation time of the model.
+        unix_s: the time of day, for people; what is measured is measured with ``clock``.
         probe_interval_s: between two rounds of health probes.
     """
 
@@ -100,5 +103,7 @@ class GatewayServices:
     access: Access = field(default_factory=open_access)
     pace: Pace = field(default_factory=Pace)
     demand: Demand = field(default_factory=Demand)
+    tracer: Tracer = NO_TRACER
     started_unix_s: int = 0
+    unix_s: Callable[[], float] = time.time
     probe_interval_s: float = 1.0

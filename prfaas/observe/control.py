@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import Gauge
+
+from prfaas.observe.definitions import Definitions, Mode
 
 
 class ControlMetrics:
     """Metrics of one controller. Tokens, and requests a second; gauges are as of its last look."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, text: str, labels: Iterable[str] = (), mode: str = "mostrecent") -> Gauge:
-            return Gauge(f"prfaas_controller_{name}", text, [*labels], registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # its type is a Literal
+    def __init__(self, definitions: Definitions) -> None:
+        def gauge(name: str, text: str, labels: Iterable[str] = (), mode: Mode = "mostrecent") -> Gauge:
+            return definitions.gauge(f"prfaas_controller_{name}", text, labels, mode)
 
         self.threshold = gauge("threshold_tokens", "The threshold in force.")
         self.wanted = gauge(
@@ -20,24 +22,22 @@ class ControlMetrics:
         self._mode = gauge("mode", "1 for the mode that it is in.", ["mode"])
         self.wanted.set(math.nan)
         # Each worker of a gateway counts its own requests.
-        self.arrival_rate = gauge("arrival_rate", "Requests a second, as estimated; NaN in mode off.", mode="livesum")
+        self.arrival_rate = gauge(
+            "arrival_requests_per_second", "What arrives, as estimated; NaN in mode off.", mode="livesum"
+        )
         self.capacity = gauge(
-            "capacity", "Requests a second that the fleet serves as it is divided; NaN before a plan."
+            "capacity_requests_per_second", "What the fleet serves as it is divided; NaN before a plan."
         )
         self.capacity.set(math.nan)
-        self._changes = Counter(
-            "prfaas_controller_changes",
+        self._changes = definitions.counter(
+            "prfaas_controller_changes_total",
             "Changes that it made (on) or would have made (shadow).",
             ["kind", "mode"],
-            registry=registry,
         )
-        self._conversions = Counter(
-            "prfaas_controller_conversions",
-            "Conversions of engines that ended.",
-            ["role", "outcome"],
-            registry=registry,
+        self._conversions = definitions.counter(
+            "prfaas_controller_conversions_total", "Conversions of engines that ended.", ["role", "outcome"]
         )
-        self._errors = Counter("prfaas_controller_errors", "Looks that failed: alarm on it.", registry=registry)
+        self._errors = definitions.counter("prfaas_controller_errors_total", "Looks that failed: alarm on it.")
 
     def set_mode(self, mode: str, of: Iterable[str]) -> None:
         """The mode, one ``of`` some words."""

@@ -1,7 +1,8 @@
 """The last decisions, with their reasons and what became of them."""
 
+import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Try:
         stage: where it ended: ``prefill``, ``transfer`` or ``decode``.
         outcome: ``answered``, or the fault that ended it.
         seconds: from its beginning to its first output or its fault.
+        began_after_s: seconds from the request's arrival to its beginning.
     """
 
     decode: str
@@ -29,6 +31,7 @@ class Try:
     stage: str
     outcome: str
     seconds: float
+    began_after_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -60,6 +63,12 @@ class Decision:
         tenant: whose request it is, empty where everybody may use the gateway.
         waited_s: how long it waited for its turn.
         tries: on which engines it was tried, in order, and what came of it.
+        arrived_unix_s: when the request arrived, by the gateway's clock; 0 when nobody said.
+        is_stream: its answer comes in parts; else the first output is the whole answer.
+        read_after_s: seconds from the request's arrival to the last byte of its body.
+        tokenised_after_s: to its tokens, or to the knowledge that none are needed.
+        prefilled_after_s: to the other engine's word, in the last try, that the prompt is prefilled; None without one.
+        reported_after_s: to the decode side's word on the transfer; None without one.
     """
 
     request_id: str
@@ -83,6 +92,12 @@ class Decision:
     tenant: str = ""
     waited_s: float = 0.0
     tries: tuple[Try, ...] = ()
+    arrived_unix_s: float = 0.0
+    is_stream: bool = False
+    read_after_s: float = 0.0
+    tokenised_after_s: float = 0.0
+    prefilled_after_s: float | None = None
+    reported_after_s: float | None = None
 
     @property
     def prediction_ratio(self) -> float | None:
@@ -101,23 +116,44 @@ class Decision:
 
 
 class DecisionRing:
-    """The most recent decisions, oldest dropped first."""
+    """The most recent decisions, oldest dropped first. Iterating gives them, the latest first."""
 
     def __init__(self, capacity: int = 256) -> None:
         """``capacity`` bounds memory: a decision takes one or two kilobytes."""
-        self._capacity = capacity
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self.capacity = capacity
+        self._kept: OrderedDict[str, tuple[int, Decision]] = OrderedDict()
+        self._epoch, self._puts = uuid.uuid4().hex[:8], 0
 
     def put(self, decision: Decision) -> None:
         """Add a decision, or replace the one of the same request."""
-        self._decisions[decision.request_id] = decision
-        if len(self._decisions) > self._capacity:
-            self._decisions.popitem(last=False)
+        self._puts += 1
+        self._kept[decision.request_id] = self._puts, decision
+        if len(self._kept) > self.capacity:
+            self._kept.popitem(last=False)
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (decision for _, decision in reversed(self._kept.values()))
 
     def latest(self) -> Decision:
         """The decision of the request that came last; StopIteration when there was none."""
-        return self._decisions[next(reversed(self._decisions))]
+        return next(iter(self))
+
+    def get(self, request_id: str) -> Decision | None:
+        """The decision of this request, None when there is none or it was dropped."""
+        found = self._kept.get(request_id)
+        return found[1] if found else None
+
+    @property
+    def cursor(self) -> str:
+        """What ``after`` takes to give what comes from now on."""
+        return f"{self._epoch}-{self._puts}"
+
+    def after(self, cursor: str) -> list[Decision]:
+        """What was put since the ring had this cursor, the latest first; all that is kept if it never had."""
+        epoch, _, puts = cursor[:64].partition("-")
+        since = int(puts) if epoch == self._epoch and puts.isascii() and puts.isdecimal() else 0
+        return [decision for put, decision in reversed(self._kept.values()) if put > since]
 
     def latest_first(self) -> list[Mapping[str, Any]]:
         """All kept decisions as plain values."""
-        return [msgspec.to_builtins(decision) for decision in reversed(self._decisions.values())]
+        return [msgspec.to_builtins(decision) for decision in self]

@@ -6,13 +6,18 @@ from dataclasses import fields
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from prfaas.observe.definitions import Definition
 from prfaas.prefix import FeedCounts
 
 _TEXTS = {
     "gaps": "Times that a batch of cache events was missing; most are healed by a replay.",
-    "garbage": "Messages among them that could not be read.",
+    "garbage": "Messages with cache events that could not be read.",
     "losses": "Times that events were gone for good, so that the engine's prefix cache is known in part only.",
 }
+
+DEFINITIONS = tuple(
+    Definition(f"prfaas_prefix_feed_{name}_total", "counter", text, ("engine",)) for name, text in _TEXTS.items()
+)
 
 
 class FeedCollector(Collector):

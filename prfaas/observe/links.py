@@ -5,9 +5,14 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from prfaas.observe.definitions import Definition
 from prfaas.types import LINK_METRICS, LinkStatistics
 
 _LABELS = ("engine", "direction", "peer")
+DEFINITIONS = tuple(
+    Definition(f"{each.name}_total" if each.is_counter else each.name, each.kind, each.text, _LABELS)
+    for each in LINK_METRICS
+)
 
 
 class LinkCollector(Collector):

@@ -1,15 +1,19 @@
 """The gateway's metrics. Remote tokens and bytes count when the decode engine used them, not when they were planned."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
+from prfaas import __version__
+from prfaas.observe import feeds, links, movers, site_links
 from prfaas.observe.control import ControlMetrics
 from prfaas.observe.decisions import Decision
-from prfaas.observe.feeds import FeedCollector
-from prfaas.observe.links import LinkCollector
+from prfaas.observe.definitions import Definition, Definitions
+from prfaas.observe.engines import EngineMetrics
+from prfaas.observe.process import ProcessMetrics
+from prfaas.observe.stages import StageMetrics
 from prfaas.observe.tenants import TenantMetrics
 from prfaas.types import TransferReport
 
@@ -25,119 +29,114 @@ class Metrics:
     """All metrics of one gateway in one registry of its own.
 
     Attributes:
-        links: what the engines say of the links between them.
+        links, site_links: what the engines say of the links between them, by pair of engines and by pair of sites.
+        movers: what their movers do.
         feeds: what goes wrong on the way of their cache events.
+        engines: how they are.
         tenants: what each tenant and each class of requests costs.
         control: what the controller says, wants and does.
+        stages: where the time of requests goes.
+        process: what this process takes.
+        definitions: of all of them.
     """
 
     def __init__(self, workers_folder: str | None = None) -> None:
         """``workers_folder``: where several workers keep their values; each then tells those of all."""
+        disable_created_metrics()  # another series for each counter and histogram, which nobody here asks for
         self._workers_folder = workers_folder
-        self.registry = registry = CollectorRegistry()
-        self.links = LinkCollector()
-        self.feeds = FeedCollector()
-        self.tenants = TenantMetrics(registry)
-        self.control = ControlMetrics(registry)
-        registry.register(self.links)
-        registry.register(self.feeds)
-        self._requests = Counter(
-            "prfaas_requests", "Answered requests.", ["placement", "outcome", "status"], registry=registry
+        self.registry = CollectorRegistry()
+        defined = Definitions(self.registry)
+        self._definitions = defined
+        self.links, self.site_links = links.LinkCollector(), site_links.SiteLinkCollector()
+        self.movers, self.feeds = movers.MoverCollector(), feeds.FeedCollector()
+        # Every worker asks the engines by itself.
+        self._asked: tuple[Collector, ...] = (self.links, self.site_links, self.movers, self.feeds)
+        for collector, module in zip(self._asked, (links, site_links, movers, feeds), strict=True):
+            defined.collector(collector, module.DEFINITIONS)
+        self.engines = EngineMetrics(defined)
+        self.tenants = TenantMetrics(defined)
+        self.control = ControlMetrics(defined)
+        self.stages = StageMetrics(defined)
+        self.process = ProcessMetrics(defined, __version__)
+        self._define_requests(defined)
+        self._define_evidence(defined)
+
+    def _define_requests(self, defined: Definitions) -> None:
+        self.ready = defined.gauge("prfaas_ready", "1 while a local decode engine is well and takes requests.")
+        self.inflight = defined.gauge("prfaas_inflight_requests", "Requests being worked on.", mode="livesum")
+        self._requests = defined.counter(
+            "prfaas_requests_total", "Answered requests.", ["placement", "outcome", "status"]
         )
-        self._rejected = Counter(
-            "prfaas_rejected_requests", "Requests refused before placement.", ["status"], registry=registry
+        self._rejected = defined.counter(
+            "prfaas_rejected_requests_total", "Requests refused before placement.", ["status"]
         )
-        self._remote_tokens = Counter(
-            "prfaas_remote_tokens", "Prompt tokens whose cache came from another site and was used.", registry=registry
-        )
-        self._remote_bytes = Counter("prfaas_remote_cache_bytes", "Cache bytes of used transfers.", registry=registry)
-        self._early_bytes = Counter(
-            "prfaas_remote_early_bytes", "Of those, bytes that came before the prefill ended.", registry=registry
-        )
-        self._recomputes = Counter(
-            "prfaas_unplanned_recompute",
-            "Remote prefills that were recomputed locally: alarm on it.",
-            registry=registry,
-        )
-        self._unknowns = Counter(
-            "prfaas_unknown_outcome",
-            "Remote prefills of which the decode engine never told whether their cache was used: alarm on it.",
-            registry=registry,
-        )
-        self._faults = Counter(
-            "prfaas_faults",
+        self._faults = defined.counter(
+            "prfaas_faults_total",
             "Faults on the way to answers, by stage and reason; most are made good by another try.",
             ["stage", "reason"],
-            registry=registry,
         )
-        self._first_output_s = Histogram(
+        self._spans = defined.counter(
+            "prfaas_trace_spans_total",
+            "Spans of traces that were sent, or dropped because nobody took them in time.",
+            ["outcome"],
+        )
+        self._first_output_s = defined.histogram(
             "prfaas_time_to_first_token_seconds",
             "From the request's arrival to the engine's first output (streamed answers).",
+            _LATENCY_BUCKETS_S,
             ["placement"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=registry,
         )
-        self._site_tokens = Counter(
-            "prfaas_site_transfer_tokens",
-            "Prompt tokens whose cache came from another engine of the same site and was used.",
-            registry=registry,
-        )
-        self._prediction_ratio = Histogram(
+        self._prediction_ratio = defined.histogram(
             "prfaas_first_token_prediction_ratio",
             "Measured over predicted time from placement to first token (streamed answers).",
+            _RATIO_BUCKETS,
             ["placement"],
-            buckets=_RATIO_BUCKETS,
-            registry=registry,
-        )
-        self.inflight = Gauge(
-            "prfaas_inflight_requests",
-            "Requests being worked on.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._healthy = Gauge(
-            "prfaas_engine_healthy",
-            "1 when the engine is well.",
-            ["engine"],
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self._open = Gauge(
-            "prfaas_engine_breaker_open",
-            "1 while the engine's circuit breaker is open.",
-            ["engine"],
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self._knowledge = Gauge(
-            "prfaas_prefix_knowledge",
-            "How the engine's prefix cache is known, 1 for what is so: exact, partial (events were lost) or guessed.",
-            ["engine", "knowledge"],
-            registry=registry,
-            multiprocess_mode="mostrecent",
         )
 
-        self._prefill_speed = Gauge(
-            "prfaas_prefill_tokens_per_second",
-            "How fast the engine prefills a long prompt, as measured; absent until enough prompts were.",
-            ["engine"],
-            registry=registry,
-            multiprocess_mode="mostrecent",
+    def _define_evidence(self, defined: Definitions) -> None:
+        self._remote_tokens = defined.counter(
+            "prfaas_remote_tokens_total", "Prompt tokens whose cache came from another site and was used."
         )
+        self._remote_bytes = defined.counter("prfaas_remote_cache_bytes_total", "Cache bytes of used transfers.")
+        self._early_bytes = defined.counter(
+            "prfaas_remote_early_bytes_total", "Cache bytes of used transfers that came before their prefill ended."
+        )
+        self._site_tokens = defined.counter(
+            "prfaas_site_transfer_tokens_total",
+            "Prompt tokens whose cache came from another engine of the same site and was used.",
+        )
+        self._recomputes = defined.counter(
+            "prfaas_unplanned_recompute_total", "Remote prefills that were recomputed locally: alarm on it."
+        )
+        self._causes = defined.counter(
+            "prfaas_recompute_causes_total",
+            "Remote prefills that were recomputed locally, by the fault behind it.",
+            ["reason"],
+        )
+        self._unknowns = defined.counter(
+            "prfaas_unknown_outcome_total",
+            "Remote prefills of which the decode engine never told whether their cache was used: alarm on it.",
+        )
+
+    @property
+    def definitions(self) -> tuple[Definition, ...]:
+        return tuple(self._definitions.all)
 
     def count_rejected(self, status: int) -> None:
         """A request that was answered with an error before it was placed."""
         self._rejected.labels(str(status)).inc()
 
-    def count_ended(self, decision: Decision, *, is_stream: bool) -> None:
-        """A request that was placed and has ended."""
+    def count_ended(self, decision: Decision, *, is_stream: bool, cause: str = "unknown") -> None:
+        """A request that was placed and has ended. ``cause`` is the fault for which it was recomputed, if it was."""
         self._requests.labels(decision.placement, decision.outcome, str(decision.status or 0)).inc()
+        self.stages.count(decision)
         if is_stream and decision.first_output_s is not None:
             self._first_output_s.labels(decision.placement).observe(decision.first_output_s)
         if is_stream and (ratio := decision.prediction_ratio) is not None:
             self._prediction_ratio.labels(decision.placement).observe(ratio)
         if decision.outcome == "recomputed":
             self._recomputes.inc()
+            self._causes.labels(cause).inc()
         if decision.outcome == "unknown":
             self._unknowns.inc()
         if decision.report is not None and decision.report.ok:
@@ -155,36 +154,40 @@ class Metrics:
         """Something failed; whether the request did is another question."""
         self._faults.labels(stage, reason).inc()
 
-    def set_health(self, engine: str, is_healthy: bool) -> None:
-        self._healthy.labels(engine).set(int(is_healthy))
-
-    def set_knowledge(self, engine: str, knowledge: str, of: Iterable[str]) -> None:
-        """How an engine's prefix cache is known, one ``of`` some words."""
-        for word in of:
-            self._knowledge.labels(engine, word).set(int(word == knowledge))
-
-    def set_prefill_speed(self, engine: str, tokens_per_s: float) -> None:
-        self._prefill_speed.labels(engine).set(tokens_per_s)
-
-    def set_breaker(self, engine: str, is_open: bool) -> None:
-        self._open.labels(engine).set(int(is_open))
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """So many spans were ``sent`` or ``dropped``. From any thread."""
+        self._spans.labels(outcome).inc(spans)
 
     def forget(self, engine: str) -> None:
         """The engine was taken out of the configuration."""
-        for gauge in (self._healthy, self._open):
-            gauge.labels(engine).set(0)  # several workers' files keep their last value for good
-            with suppress(KeyError):
-                gauge.remove(engine)
-        for gauge in (self._knowledge, self._prefill_speed):
-            gauge.remove_by_labels({"engine": engine})
+        self.engines.forget(engine)
         self.links.forget(engine)
+        self.movers.note(engine, None)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The same metric by metric: whoever has streams to serve does so in between."""
+        for family in self._shown().collect():
+            yield generate_latest(_Alone(family))
+
+    def _shown(self) -> CollectorRegistry:
         if self._workers_folder is None:
-            return generate_latest(self.registry)
+            return self.registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._workers_folder)  # type: ignore[no-untyped-call]  # has no types
-        registry.register(self.links)  # every worker asks the engines by itself
-        registry.register(self.feeds)
-        return generate_latest(registry)
+        for collector in self._asked:
+            registry.register(collector)
+        return registry
+
+
+class _Alone(Collector):
+    """One metric as if there were no other."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family

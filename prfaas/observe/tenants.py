@@ -1,6 +1,6 @@
 """What each tenant and each class of requests costs; names come from the configuration, so their number is bounded."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prfaas.observe.definitions import Definitions
 
 _WAIT_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 """From a gap between two answers to the longest that anybody waits for a turn."""
@@ -9,32 +9,23 @@ _WAIT_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 class TenantMetrics:
     """Metrics by tenant and by priority class; the tenant is empty where everybody may use the gateway."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "prfaas_tenant_requests", "Requests that were let in.", ["tenant", "priority"], registry=registry
+    def __init__(self, definitions: Definitions) -> None:
+        self._requests = definitions.counter(
+            "prfaas_tenant_requests_total", "Requests that were let in.", ["tenant", "priority"]
         )
-        self._refused = Counter(
-            "prfaas_tenant_refused_requests", "Requests that were not.", ["tenant", "code"], registry=registry
+        self._refused = definitions.counter(
+            "prfaas_tenant_refused_requests_total", "Requests that were not let in.", ["tenant", "code"]
         )
-        self._tokens = Counter(
-            "prfaas_tenant_tokens",
+        self._tokens = definitions.counter(
+            "prfaas_tenant_tokens_total",
             "Tokens of prompts and answers, as the engines told them or else estimated.",
             ["tenant"],
-            registry=registry,
         )
-        self._waiting = Gauge(
-            "prfaas_waiting_requests",
-            "Requests that wait for their turn.",
-            ["priority"],
-            registry=registry,
-            multiprocess_mode="livesum",
+        self._waiting = definitions.gauge(
+            "prfaas_waiting_requests", "Requests that wait for their turn.", ["priority"], "livesum"
         )
-        self._wait_s = Histogram(
-            "prfaas_queue_seconds",
-            "How long requests waited for their turn.",
-            ["priority"],
-            buckets=_WAIT_BUCKETS_S,
-            registry=registry,
+        self._wait_s = definitions.histogram(
+            "prfaas_queue_seconds", "How long requests waited for their turn.", _WAIT_BUCKETS_S, ["priority"]
         )
 
     def count_let_in(self, tenant: str, priority: str, waited_s: float) -> None:

@@ -10,10 +10,9 @@ from prfaas.prefix import PrefixUpdate
 from prfaas.transport.dialer import Dialer
 from prfaas.transport.grpc_options import BROKEN
 from prfaas.transport.settings import TlsSettings
-from prfaas.transport.statistics import MoverStatistics
 from prfaas.transport.tls import KeyRing, Keys
 from prfaas.transport.transfer_pb2_grpc import KvLinkStub
-from prfaas.types import LinkStatistics, TransferReport
+from prfaas.types import LinkStatistics, MoverStatistics, TransferReport
 from prfaas.wire import transfer_pb2 as pb
 from prfaas.wire.prefixes import decode_update
 
@@ -65,14 +64,6 @@ class ReportClient:
         )
         counts = {f.name: getattr(reply, f.name) for f in fields(MoverStatistics) if f.name != "links"}
         return MoverStatistics(**counts, links=links)
-
-    async def links(self, target: str) -> tuple[LinkStatistics, ...]:
-        """How the mover's links are now.
-
-        Raises:
-            TransferFailed: ``target`` cannot be reached.
-        """
-        return (await self.statistics(target)).links
 
     async def prefixes(self, target: str) -> AsyncIterator[PrefixUpdate]:
         """What the prefix cache of the engine at ``target`` holds: everything, then every change, for ever.

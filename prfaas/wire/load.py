@@ -8,6 +8,7 @@ stream than the frames, so it may arrive before, between or after them.
 
 import enum
 
+from prfaas.tracing import TraceContext
 from prfaas.types import Part, Piece
 from prfaas.wire.actions import Close, Complete, FreeSlots, Lend, LoadAction, Send
 from prfaas.wire.control import MAX_ENTRIES, Abort, Done, Manifest, Open, Start
@@ -76,6 +77,10 @@ class Load:
         handle: the transfer's number in the session.
         layers: length of the layer table; a frame of a layer beyond it is a violation.
         opened_s, deadline_s: when the engine asked for it, and when it fails by itself.
+
+    Attributes:
+        first_s, last_s: when the first and the latest frame came; ``opened_s`` before there is one.
+        prefilled_s: when the prefill ended, by our clock; ``opened_s`` before the manifest tells.
     """
 
     def __init__(self, transfer_id: str, handle: int, *, layers: int, opened_s: float, deadline_s: float) -> None:
@@ -92,7 +97,7 @@ class Load:
         self._bucket_s = max((deadline_s - opened_s) / EARLY_BUCKETS, 1e-6)
         self._arrivals: dict[int, int] = {}
         self._manifest: Manifest | None = None
-        self._early_until_s = 0.0
+        self.first_s = self.last_s = self.prefilled_s = opened_s
 
     @property
     def is_over(self) -> bool:
@@ -104,9 +109,12 @@ class Load:
         """The prefill side was told to send."""
         return self.state in (LoadState.STARTED, LoadState.STREAMING, LoadState.ENDING)
 
-    def open(self, secret: str, timeout_ms: int, adapter: str = "") -> list[LoadAction]:
+    def open(
+        self, secret: str, timeout_ms: int, adapter: str = "", trace: TraceContext | None = None
+    ) -> list[LoadAction]:
         """Ask the prefill side for the transfer."""
-        return [Send(Open(self.handle, self.transfer_id, secret, timeout_ms, adapter))]
+        place = trace.fields() if trace else {}
+        return [Send(Open(self.handle, self.transfer_id, secret, timeout_ms, adapter, **place))]
 
     def accepted(self) -> list[LoadAction]:
         """The prefill side's engine has the request."""
@@ -132,6 +140,9 @@ class Load:
         if self.state not in _TAKES_FRAMES:
             return [FreeSlots((slot,)), *self.fail(f"{LoadEvent.FRAME.value} while {self.state.value}")]
         self._frames += 1
+        self.last_s = now_s
+        if self._frames == 1:
+            self.first_s = now_s
         bucket = min(EARLY_BUCKETS, max(0, int((now_s - self.opened_s) / self._bucket_s)))
         self._arrivals[bucket] = self._arrivals.get(bucket, 0) + header.piece.length
         self.cache_bytes += header.piece.length
@@ -147,7 +158,7 @@ class Load:
         if manifest.num_tokens != self.num_tokens:
             return self.fail(f"the peer prefilled {manifest.num_tokens} tokens, {self.num_tokens} were asked for")
         self._manifest = manifest
-        self._early_until_s = manifest.prefill_end_ns / 1e9 - clock_offset_s
+        self.prefilled_s = manifest.prefill_end_ns / 1e9 - clock_offset_s
         return self._verify()
 
     def fail(self, reason: str, *, tell_peer: bool = True) -> list[LoadAction]:
@@ -211,7 +222,7 @@ class Load:
             return self.fail(f"{self.cache_bytes} bytes arrived, the manifest announced {manifest.payload_bytes}")
         self.state = TRANSITIONS[self.state, LoadEvent.VERIFIED]
         # What came in the same moment as the end is not called early.
-        ended = int((self._early_until_s - self.opened_s) / self._bucket_s)
+        ended = int((self.prefilled_s - self.opened_s) / self._bucket_s)
         early = sum(length for bucket, length in self._arrivals.items() if bucket < ended)
         return [Send(Done(self.handle)), Complete(self.num_tokens, self.cache_bytes, early), Close("")]
 

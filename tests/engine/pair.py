@@ -27,7 +27,7 @@ from prfaas.launch.local import free_ports, local_tree
 from prfaas.launch.progress import ConsoleProgress
 from prfaas.launch.stack import Service, Stack
 from prfaas.transport.report import ReportClient
-from prfaas.transport.statistics import MoverStatistics
+from prfaas.types import MoverStatistics
 from tests.engine.instrumented import RECORDS
 from tests.engine.models import prompt_tokens, tiny_model
 from tests.engine.wire_tap import tapped
@@ -301,13 +301,15 @@ async def engine_pair(
     connector: Mapping[str, Mapping[str, Any]] | None = None,
     models: Mapping[str, Path] | None = None,
     adapters: Mapping[str, Mapping[str, str]] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[EnginePair]:
-    """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name.
+    """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name; ``sections`` are more of
+    the configuration.
 
     Compiling a model takes a minute or more per engine, so most pairs run eagerly.
     """
     model = tiny_model(architecture)
-    config = parse_config(local_tree(model, free_ports(0)))
+    config = parse_config({**local_tree(model, free_ports(0)), **(sections or {})})
     common = serve_args(architecture, chunk_tokens, is_compiled=is_compiled)
     services = {}
     cores = sorted(os.sched_getaffinity(0))

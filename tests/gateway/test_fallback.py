@@ -157,6 +157,7 @@ async def test_prefill_next_door_in_place_of_one_elsewhere_is_a_recompute() -> N
         ]
         assert (decision.placement, decision.prefill, decision.outcome) == ("remote", "edge-1", "recomputed")
         assert running.value("prfaas_unplanned_recompute_total") == 1
+        assert running.value("prfaas_recompute_causes_total", reason="failed") == 1
         assert running.value("prfaas_remote_tokens_total") == 0
 
 

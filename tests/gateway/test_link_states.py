@@ -145,6 +145,15 @@ def test_budget_outlives_a_change_of_the_configuration() -> None:
     assert left_gb(after(more, cloud_0=(sends(delivered_bytes=5_000_000_000),))) == 15
 
 
+def test_what_crosses_is_counted_without_a_budget() -> None:
+    """From the first answer of each engine on, for each link by itself, and beyond a change of the configuration."""
+    links = LinkStates(config())
+    for total in (100, 400):
+        after(links, cloud_0=(sends(delivered_bytes=total, resent_bytes=total // 2),))
+    assert links.crossed_bytes() == (450, 0)
+    assert links.following(config(egress_budget_gb_per_day=1)).crossed_bytes() == (450, 0)
+
+
 def test_no_budget_is_no_limit() -> None:
     """A link without a budget has none left to speak of."""
     assert after(LinkStates(config()), cloud_0=(sends(delivered_bytes=1),)).budget_left_bytes is None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prfaas.errors import ConfigError, EngineUnavailable, PrfaasError
-from prfaas.gateway.operator_client import ask, url_of
+from prfaas.errors import ConfigError, GatewayUnavailable, PrfaasError
+from prfaas.gateway.operator_client import OperatorClient, url_of
 from prfaas.gateway.operator_key import read_key
 from prfaas.gateway.operator_state import OperatorState, OperatorStore
 from tests.gateway.fakes import config_for, eventually
@@ -38,22 +38,22 @@ async def test_with_a_key_only_the_key_opens(tmp_path: Path) -> None:
     async with wide(operator_key_file=str(key)) as running:
         for given in ({}, {"authorization": "Bearer a-long-enough-kex"}, {"authorization": "Basic a-long-enough-key"}):
             assert (await running.post("/prfaas/engines/edge-0/drain", **given))[0] == 401
-        told = await asyncio.to_thread(ask, running.services.config, "/prfaas/engines/edge-0/drain", running.url)
+        client = OperatorClient.of(running.services.config, running.url)
+        told = await asyncio.to_thread(client.post, "/prfaas/engines/edge-0/drain")
         assert told["state"] == "drained"
 
 
 async def test_client_tells_refusals_in_the_gateways_words() -> None:
     """What the gateway says comes through, a wrong configuration as such; a gateway that is not there is told too."""
     async with wide() as running:
-        config = running.services.config
+        client = OperatorClient.of(running.services.config, running.url)
         with pytest.raises(PrfaasError, match="no engine 'edge-9'"):
-            await asyncio.to_thread(ask, config, "/prfaas/engines/edge-9/drain", running.url)
+            await asyncio.to_thread(client.post, "/prfaas/engines/edge-9/drain")
         running.tree["gateway"]["port"] = 8001
         with pytest.raises(ConfigError, match=r"gateway\.port: changed, which needs a restart"):
-            await asyncio.to_thread(ask, config, "/prfaas/reload", running.url)
-        url = running.url
-    with pytest.raises(EngineUnavailable, match="cannot be asked"):
-        await asyncio.to_thread(ask, config, "/prfaas/reload", url)
+            await asyncio.to_thread(client.post, "/prfaas/reload")
+    with pytest.raises(GatewayUnavailable, match="cannot be asked"):
+        await asyncio.to_thread(client.post, "/prfaas/reload")
 
 
 async def test_state_file_reaches_other_processes_and_the_next_start(tmp_path: Path) -> None:

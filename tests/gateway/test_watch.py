@@ -14,7 +14,7 @@ from prfaas.fleet.guessed_prefixes import GUESS_TOKENS
 from prfaas.gateway.link_watch import LinkWatch
 from prfaas.gateway.upstream import EngineLate, Upstream
 from prfaas.gateway.watch import EngineWatch
-from prfaas.types import LinkStatistics
+from prfaas.types import LinkStatistics, MoverStatistics
 from tests.gateway.fakes import EDGE_KV, eventually, stand
 from tests.gateway.stub_engine import StubEngine, hold
 
@@ -134,18 +134,18 @@ async def test_bug_in_asking_for_links_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An exception that nobody foresaw is logged once, its engine's figures go, and all are asked on."""
-    links = (LinkStatistics("cloud-0", False),)
+    figures = MoverStatistics(links=(LinkStatistics("cloud-0", False),))
 
-    async def ask(target: str) -> tuple[LinkStatistics, ...]:
+    async def ask(target: str) -> MoverStatistics:
         if target == EDGE_KV:
             raise RuntimeError("a bug")
-        return links
+        return figures
 
     async with stand(probe_interval_s=600) as running:
-        monkeypatch.setattr(running.services.reports, "links", ask)
+        monkeypatch.setattr(running.services.reports, "statistics", ask)
         watch = LinkWatch(running.services)
         for _ in range(2):
             await watch.ask_all()
     assert running.services.metrics.links.of("edge-0") == ()
-    assert running.services.metrics.links.of("cloud-0") == links
+    assert running.services.metrics.links.of("cloud-0") == figures.links
     assert caplog.text.count("RuntimeError: a bug") == 1

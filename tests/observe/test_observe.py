@@ -3,8 +3,21 @@ from typing import Any
 import pytest
 
 from prfaas.observe.decisions import Decision, DecisionRing
+from prfaas.observe.engines import EngineFigures
 from prfaas.observe.metrics import Metrics
 from prfaas.types import LINK_METRICS, LinkStatistics, TransferReport
+
+FIGURES = EngineFigures(
+    site="edge",
+    roles=("decode",),
+    is_healthy=False,
+    is_draining=False,
+    is_breaker_open=False,
+    knowledge="exact",
+    inflight=3,
+    waiting_tokens=700,
+    prefill_tokens_s=None,
+)
 
 
 def decision(request_id: str = "r", **changes: object) -> Decision:
@@ -92,7 +105,7 @@ def test_caches_from_next_door_are_not_remote() -> None:
 def test_exposition_names_engine_health() -> None:
     """The text for Prometheus shows the health of each engine."""
     metrics = Metrics()
-    metrics.set_health("edge-0", False)
+    metrics.engines.tell("edge-0", FIGURES)
     assert 'prfaas_engine_healthy{engine="edge-0"} 0.0' in metrics.exposition().decode()
 
 

@@ -26,8 +26,7 @@ from prfaas.transport.messages import (
 )
 from prfaas.transport.process import MoverConfig, MoverProcess
 from prfaas.transport.report import ReportClient
-from prfaas.transport.statistics import MoverStatistics
-from prfaas.types import Fingerprint, Part
+from prfaas.types import Fingerprint, MoverStatistics, Part
 from tests.exact import assert_equal
 from tests.transport.site_certificates import NAMES, settings
 

@@ -7,9 +7,8 @@ from prfaas.clock import ManualClock
 from prfaas.transport.channel import MAX_MESSAGE_BYTES
 from prfaas.transport.messages import Statistics
 from prfaas.transport.meter import MAX_PEER_CHARS, MAX_PEERS, LinkMeter, LinkMeters
-from prfaas.transport.statistics import MoverStatistics
 from prfaas.transport.tcp_info import PathSample
-from prfaas.types import LinkStatistics
+from prfaas.types import LinkStatistics, MoverStatistics
 
 MB = 1_000_000
 PATH = PathSample(connections=2, rtt_s=0.04, min_rtt_s=0.03, sent_segments=100, retransmitted_segments=1)

@@ -4,8 +4,7 @@ from collections.abc import Generator
 from typing import Any
 
 from prfaas.transport.messages import AskStatistics, Statistics
-from prfaas.transport.statistics import MoverStatistics
-from prfaas.types import LinkStatistics
+from prfaas.types import LinkStatistics, MoverStatistics
 from tests.transport.movers import Pair, TinyEngine
 from tests.wan.wan import ADDRESSES, Wan
 

@@ -56,6 +56,13 @@ def test_a_manifest_after_all_frames_completes_the_load() -> None:
     actions = load.manifest(MANIFEST, clock_offset_s=0.0)
     assert actions == [Send(Done(1)), Complete(20, 250, early_bytes=200), Close("")]
     assert load.state is LoadState.COMPLETE
+    assert (load.first_s, load.last_s, load.prefilled_s) == (1.0, 3.0, 2.01)
+
+
+def test_what_has_not_happened_is_told_as_the_opening() -> None:
+    """A load that ends before its first frame has no moments of its own."""
+    load = Load("t", 1, layers=2, opened_s=4.0, deadline_s=10.0)
+    assert (load.first_s, load.last_s, load.prefilled_s) == (4.0, 4.0, 4.0)
 
 
 def test_a_manifest_before_the_frames_waits_for_them() -> None:
@@ -82,6 +89,13 @@ def test_early_bytes_are_counted_in_the_peers_time() -> None:
     (_, complete, _) = streamed().manifest(MANIFEST, clock_offset_s=0.5)
     assert isinstance(complete, Complete)
     assert complete.early_bytes == 100
+
+
+def test_the_prefills_end_is_told_in_our_time() -> None:
+    """The peer's clock is half a second ahead."""
+    load = streamed()
+    load.manifest(MANIFEST, clock_offset_s=0.5)
+    assert load.prefilled_s == 1.51
 
 
 @pytest.mark.parametrize(("token_step", "number_step"), [(2, 1), (1, 2)], ids=["rows", "frame numbers"])

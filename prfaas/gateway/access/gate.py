@@ -20,18 +20,32 @@ class Gate:
     """Lets requests pass in the line's order. Belongs to one event loop.
 
     Whenever somebody waits, all places are taken: who leaves lets the next one in.
+
+    Attributes:
+        max_running: so many may be past it.
+        max_waiting: and so many of each class in line, the highest class first.
     """
 
     def __init__(
         self, max_running: int, classes: Sequence[PriorityConfig], clock: Clock, metrics: TenantMetrics
     ) -> None:
-        self._free = max_running
+        self.max_running = self._free = max_running
+        self.max_waiting = {each.name: each.max_waiting for each in classes}
         self._max_wait_s = {each.name: each.max_wait_s for each in classes}
-        self._line = Line[asyncio.Future[None]]({each.name: each.max_waiting for each in classes})
+        self._line = Line[asyncio.Future[None]](self.max_waiting)
         self._clock = clock
         self._metrics = metrics
         self._left_s = clock.now_s()
         self._gap_s = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many are past it."""
+        return self.max_running - self._free
+
+    def waiting(self, priority: str) -> int:
+        """How many of a class are in line."""
+        return self._line.waiting(priority)
 
     def enter_now(self) -> bool:
         """Pass if there is a place, without waiting."""

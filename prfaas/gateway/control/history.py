@@ -25,7 +25,7 @@ class Change:
 
     Attributes:
         unix_s: when.
-        mode: of the controller then; in ``shadow`` nothing was done.
+        mode: of the controller then; in ``shadow`` nothing was done but what an operator asked for.
         what: in words, as in the log.
         reasons: the controller's.
     """
@@ -60,6 +60,12 @@ class History:
         services.metrics.control.count_change(kind, mode)
         kept = self._brief if is_brief else self._changes
         kept.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
+
+    @property
+    def latest(self) -> Change | None:
+        """The last change, brief or not; None before the first."""
+        last = [kept[-1] for kept in (self._changes, self._brief) if kept]
+        return max(last, key=lambda change: change.unix_s, default=None)
 
     def latest_first(self, *, is_brief: bool = False) -> Sequence[dict[str, Any]]:
         """The brief ones or the others, as plain values."""

@@ -1,12 +1,36 @@
 """The controller and what it steers, in plain values, for people."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from prfaas.gateway.control.conversions import Underway
 from prfaas.gateway.control.follow import Follower, threshold_of
+from prfaas.gateway.control.history import Change
 from prfaas.gateway.services import GatewayServices
+from prfaas.planner.controller.advice import Advice
 from prfaas.planner.controller.view import ControllerState
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The controller at one moment.
+
+    Attributes:
+        advice: the latest, None before the first.
+        underway: conversions, by engine.
+        state: what it knows, None while there is no controller.
+        change: the last one, None before the first.
+        error: of the last look, empty when that went well.
+    """
+
+    advice: Advice | None
+    underway: Mapping[str, Underway]
+    state: ControllerState | None
+    change: Change | None
+    error: str
 
 
 def overview_of(services: GatewayServices, follower: Follower, state: ControllerState | None) -> dict[str, Any]:

@@ -206,7 +206,8 @@ def test_switched_off_no_figure_is_left() -> None:
     at.tree["controller"]["mode"] = "off"
     at.live.reload()
     at.look()
-    values = [at.value(name) for name in ("wanted_threshold_tokens", "arrival_rate", "capacity")]
+    names = ("wanted_threshold_tokens", "arrival_requests_per_second", "capacity_requests_per_second")
+    values = [at.value(name) for name in names]
     assert all(math.isnan(value) for value in values if value is not None)
     assert None not in values
     assert at.value("threshold_tokens") == 5

@@ -93,18 +93,18 @@ def test_a_prefill_bound_fleet_gets_another_prefill_engine(tmp_path: Path) -> No
     del at.tree["links"][0], at.tree["engines"]["cloud-0"]
     at.live.reload()
     ask(at, seconds=7, per_second=12, tokens=90)
-    before = at.value("capacity")
+    before = at.value("capacity_requests_per_second")
     ask(at, seconds=600, per_second=12, tokens=90)
     view, told = at.services.view, at.loop.overview()
     assert len(view.playing("prefill")) == 2
     assert len(view.playing("decode")) == 1
     [conversion] = [each for each in told["changes"] if each["kind"] == "conversion"]
     assert "local prefill binds" in "; ".join(conversion["reasons"])
-    after = at.value("capacity")
+    after = at.value("capacity_requests_per_second")
     assert before is not None
     assert after is not None
     assert after > before
-    assert at.value("arrival_rate") == pytest.approx(12, rel=0.1)
+    assert at.value("arrival_requests_per_second") == pytest.approx(12, rel=0.1)
     assert told["errors"] == 0
 
 

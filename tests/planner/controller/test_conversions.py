@@ -158,6 +158,20 @@ def test_what_was_done_counts_under_other_settings() -> None:
     assert len(begun) == 4
 
 
+def test_pauses_hold_under_other_settings() -> None:
+    """Ten minutes before the other direction, and after an advice that nobody followed."""
+    done_before, ignored = Conversions(SETTINGS), Conversions(SETTINGS)
+    for conversions in (done_before, ignored):
+        assert until_advised(conversions, wish(), range(100)) is not None
+    done(done_before, 100.0, "d-1", "prefill")
+    ignored.watch(100.0, fleet_of(DECODERS))
+    wanted: list[tuple[Conversions, Role]] = [(done_before, "decode"), (ignored, "prefill")]
+    for before, role in wanted:
+        found = until_advised(before.following(SETTINGS), wish(role), range(101, 1000))
+        assert found is not None
+        assert found[0] == 700
+
+
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:
     """As in shadow mode: after a minute it counts as not followed, and ten minutes later it is said again."""
     conversions, fleet = Conversions(SETTINGS), fleet_of(DECODERS)
