@@ -69,12 +69,12 @@ async def _ask_everything(config: Config, progress: Progress) -> list[Comparison
         async with _clients(config) as clients:
             for number, question in enumerate(questions, 1):
                 progress.update("questions", f"{number} of {len(questions)}: {len(question.text):,} bytes")
-                comparisons.append(await _ask_twice(clients, question))
+                comparisons.append(await ask_twice(clients, question))
             progress.update("questions", f"{len(questions)} asked twice", done=True)
     return comparisons
 
 
-async def _ask_twice(clients: Clients, question: Question) -> Comparison:
+async def ask_twice(clients: Clients, question: Question) -> Comparison:
     """Through the gateway, then on the edge engine alone, which a salt keeps from finding the first one's cache."""
     clock = MonotonicClock()
     try:
@@ -90,11 +90,11 @@ async def _ask_twice(clients: Clients, question: Question) -> Comparison:
 async def _clients(config: Config) -> AsyncIterator[Clients]:
     url = gateway_url(config)
     edge_url = config.engines["edge-0"].url
-    async with _openai(url) as gateway, _openai(edge_url) as edge, aiohttp.ClientSession() as http:
+    async with openai_client(url) as gateway, openai_client(edge_url) as edge, aiohttp.ClientSession() as http:
         yield Clients(gateway, edge, http, url)
 
 
-def _openai(url: str) -> AsyncOpenAI:
+def openai_client(url: str) -> AsyncOpenAI:
     """A client that never retries, as a hidden second attempt would hide a failure, and heeds no proxy: the stack is on
     this machine."""
     http = DefaultAsyncHttpxClient(trust_env=False)
