@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -41,12 +42,20 @@ def _served(folder: Path) -> Iterator[str]:
 
 
 def build_images() -> dict[str, int]:
-    """Build what the local stack runs; returns the sizes in MB by target. Raises DockerFailed."""
-    options = ["--network", "host", *(f"--build-arg={name}" for name in PASSED_ON if os.environ.get(name))]
+    """Build what the local stack runs; returns the sizes in MB by target.
+
+    ``PRFAAS_BUILD_OPTIONS`` in the environment goes to each ``docker build``.
+
+    Raises:
+        DockerFailed: a build failed; with its last words.
+    """
+    options = [f"--build-arg={name}" for name in PASSED_ON if os.environ.get(name)]
+    options += shlex.split(os.environ.get("PRFAAS_BUILD_OPTIONS", ""))
     with contextlib.ExitStack() as stack:
         wheels = os.environ.get("PIP_FIND_LINKS", "")
         if Path(wheels).is_dir() and wheels:
             wheels = stack.enter_context(_served(Path(wheels)))
+            options.append("--network=host")
         if wheels:
             options.append(f"--build-arg=PIP_FIND_LINKS={wheels}")
         for target, image in IMAGES.items():
