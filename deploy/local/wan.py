@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass, field
 
 CONTROL = "/tmp/wan.sock"
+LISTEN: str | None = None
+"""Every address of the container."""
 CHUNK_BYTES = 65_536
 QUEUE_S = 0.05
 """What a router's buffer would hold. Beyond it nothing is read, and TCP slows its sender down."""
@@ -115,7 +117,7 @@ async def serve(host: str, ports: list[int], link: Link) -> None:
         os.unlink(CONTROL)  # of a process that was killed
     servers = [await asyncio.start_unix_server(control, CONTROL)]
     for port in ports:
-        servers.append(await asyncio.start_server(lambda r, w, port=port: connect(port, r, w), port=port))
+        servers.append(await asyncio.start_server(lambda r, w, port=port: connect(port, r, w), LISTEN, port))
     print(f"forwards {', '.join(map(str, ports))} to {host}", flush=True)
     async with asyncio.TaskGroup() as all_of_them:
         for server in servers:
