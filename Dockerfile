@@ -19,6 +19,11 @@ COPY deploy/constraints constraints
 # Without pip of its own: what installs need not be in the image.
 RUN python3 -m venv --without-pip /opt/prfaas
 
+# Who runs in the containers, and what belongs to them: volumes take over the owner of the folder in the image.
+FROM ${BASE_IMAGE} AS user
+RUN useradd --uid 10001 --create-home --home-dir /home/prfaas prfaas \
+ && install -d -o prfaas -g prfaas /models /certs /secrets /state /cache
+
 FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY prfaas prfaas
@@ -27,6 +32,7 @@ RUN SOURCE_DATE_EPOCH=315532800 PIP_CONSTRAINT=constraints/build.txt python3 -m 
 
 # ---- gateway: no torch, no vLLM
 FROM build AS gateway-build
+RUN command -v strip || { apt-get update && apt-get install -y --no-install-recommends binutils; }
 RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps -r constraints/gateway.txt
 COPY --from=wheel /wheel /wheel
 COPY deploy/images/slim.py deploy/images/healthy.py ./
@@ -34,11 +40,21 @@ RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps /wheel/*.wh
  && install -m 0755 healthy.py /opt/prfaas/bin/healthy \
  && /opt/prfaas/bin/python slim.py /opt/prfaas
 
-FROM ${BASE_IMAGE} AS gateway
-RUN useradd --uid 10001 --create-home --home-dir /home/prfaas prfaas \
- && install -d -o prfaas -g prfaas /models /certs /secrets /state
+# A root without package manager, documentation and what Python's own tests and tools need.
+FROM user AS gateway-root
+RUN rm -rf /var/cache/* /var/lib/apt /var/log/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
+      /usr/share/lintian /usr/share/python-wheels /usr/lib/apt /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl-base \
+      /usr/bin/perl* /usr/share/perl* /usr/lib/python3/dist-packages/* /usr/local/bin/pip* \
+ && for lib in /usr/lib/python3.* /usr/local/lib/python3.*; do \
+      (cd "$lib" 2>/dev/null && rm -rf test idlelib lib2to3 ensurepip turtledemo tkinter pydoc_data site-packages/*) || true; \
+    done
+
+# Copied into one layer, as files that a layer removes are still in the image below it.
+FROM scratch AS gateway
+COPY --from=gateway-root / /
 COPY --from=gateway-build /opt/prfaas /opt/prfaas
-ENV PATH=/opt/prfaas/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/prfaas/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/cache/hub
 USER 10001:10001
 WORKDIR /home/prfaas
 EXPOSE 8000
@@ -60,13 +76,11 @@ RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps /wheel/*.wh
  && install -m 0755 healthy.py /opt/prfaas/bin/healthy \
  && /opt/prfaas/bin/python slim.py --keep-sources /opt/prfaas
 
-FROM ${BASE_IMAGE} AS engine-cpu
+FROM user AS engine-cpu
 RUN ldconfig -p | grep -q libnuma \
  || { apt-get update && apt-get install -y --no-install-recommends libgomp1 libnuma1 && rm -rf /var/lib/apt/lists/*; }
-RUN useradd --uid 10001 --create-home --home-dir /home/prfaas prfaas \
- && install -d -o prfaas -g prfaas /models /certs /secrets /state
 COPY --from=engine-cpu-build /opt/prfaas /opt/prfaas
-ENV PATH=/opt/prfaas/bin:$PATH PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1
+ENV PATH=/opt/prfaas/bin:$PATH PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 HF_HOME=/cache/hub VLLM_CACHE_ROOT=/cache/vllm
 USER 10001:10001
 WORKDIR /home/prfaas
 # Importing torch and vLLM and loading the model take a minute or two on a small machine.
@@ -92,8 +106,8 @@ RUN python3 -m pip freeze > /tmp/prfaas/there.txt \
  && install -m 0755 /tmp/prfaas/healthy.py /usr/local/bin/healthy \
  && rm -rf /tmp/prfaas \
  && useradd --uid 10001 --create-home --home-dir /home/prfaas prfaas \
- && install -d -o prfaas -g prfaas /models /certs /secrets /state
-ENV PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 HF_HOME=/models/hub
+ && install -d -o prfaas -g prfaas /models /certs /secrets /state /cache
+ENV PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 HF_HOME=/cache/hub VLLM_CACHE_ROOT=/cache/vllm
 USER 10001:10001
 WORKDIR /home/prfaas
 # A large model takes minutes to load from disk.

@@ -25,11 +25,14 @@ USELESS = ("nvidia-", "cuda-", "triton")
 HEADER = "# Made by `make constraints`, for Python {}.{} on x86-64 Linux: the whole environment of {}.\n"
 
 
-def resolve(*requirements: str, with_dependencies: bool = True) -> list[dict[str, Any]]:
-    """What pip would install: one entry a package, with its ``metadata``. Raises CalledProcessError."""
+def resolve(*arguments: str) -> list[dict[str, Any]]:
+    """What pip would install for requirements or options: one entry a package, with its ``metadata``.
+
+    Raises:
+        CalledProcessError: it found nothing that fits; pip has said what.
+    """
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    command += [] if with_dependencies else ["--no-deps"]
-    done = subprocess.run([*command, *requirements], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, check=True)
     packages: list[dict[str, Any]] = json.loads(done.stdout)["install"]
     return packages
 
@@ -50,10 +53,12 @@ def needs_of(package: dict[str, Any]) -> list[str]:
     ]
 
 
-def write(name: str, lines: Sequence[str]) -> None:
+def write(name: str, lines: Sequence[str]) -> Path:
+    """Write a file of constraints; returns its path."""
     path = FOLDER / f"{name}.txt"
     path.write_text(HEADER.format(*IMAGE_PYTHON, name) + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"{path.relative_to(ROOT)}: {len(lines)} packages")
+    return path
 
 
 def main() -> None:
@@ -63,9 +68,10 @@ def main() -> None:
     project = pyproject["project"]
     base = [*project["dependencies"], *project["optional-dependencies"]["certs"]]
     write("build", pins(resolve(*pyproject["build-system"]["requires"])))
-    write("gateway", pins(resolve(*base)))
-    [vllm] = resolve(*project["optional-dependencies"]["cpu"], with_dependencies=False)
-    write("engine-cpu", pins([vllm, *resolve(*base, *needs_of(vllm), TORCH)]))
+    [vllm] = resolve("--no-deps", *project["optional-dependencies"]["cpu"])
+    engine = write("engine-cpu", pins([vllm, *resolve(*base, *needs_of(vllm), TORCH)]))
+    # The gateway has the engine's versions of what both have: it makes the same tokens.
+    write("gateway", pins(resolve("--constraint", str(engine), *base)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import importlib
 import os
 import py_compile
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,18 +30,23 @@ START = (
     "cryptography.x509",
 )
 """What the programs of the image import, as far as it can be told without running them."""
-FOR_DEVELOPERS = ("tests", "test", "testing_data", "include")
-SUFFIXES = (".pyi", ".c", ".h", ".pyx", ".pxd", ".hpp")
+FOR_DEVELOPERS = ("tests", "test", "include", "f2py")
+SUFFIXES = (".pyi", ".c", ".h", ".pyx", ".pxd", ".hpp", ".a")
+MODELS = "modeling_* modular_* convert_* image_processing_* video_processing_* feature_extraction_* generation_*".split()
+"""Of transformers: what needs torch. It looks for the files that are there, so fewer make its import faster, too."""
 
 
 def strip(prefix: Path) -> None:
-    """Remove tests, headers and sources of compiled modules."""
-    for folder in sorted(prefix.rglob("*"), reverse=True):
-        if folder.is_dir() and folder.name in FOR_DEVELOPERS and "site-packages" in folder.parts:
+    """Remove tests, headers, models and symbols for debuggers."""
+    for folder in sorted(prefix.rglob("site-packages/**/"), reverse=True):
+        if folder.name in FOR_DEVELOPERS:
             shutil.rmtree(folder)
-    for path in prefix.rglob("*"):
-        if path.suffix in SUFFIXES and path.is_file():
-            path.unlink()
+    models = [path for name in MODELS for path in prefix.rglob(f"transformers/models/*/{name}.py")]
+    for path in [*models, *(path for path in prefix.rglob("*") if path.suffix in SUFFIXES and path.is_file())]:
+        path.unlink()
+    # Libraries that auditwheel has put beside a package do not survive it.
+    modules = [str(path) for path in prefix.rglob("*.so") if not path.parent.name.endswith(".libs")]
+    subprocess.run(["strip", "--strip-unneeded", *modules], check=True)
 
 
 def compile_started(prefix: Path) -> int:
