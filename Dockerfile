@@ -13,8 +13,13 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
 ARG PIP_CERT
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
+# Into pip's own settings, as arguments end with their stage.
+RUN for pair in "index-url=${PIP_INDEX_URL}" "extra-index-url=${PIP_EXTRA_INDEX_URL}" "find-links=${PIP_FIND_LINKS}" \
+      "trusted-host=${PIP_TRUSTED_HOST}" "cert=${PIP_CERT}"; do \
+      [ -z "${pair#*=}" ] || python3 -m pip config --global set "global.${pair%%=*}" "${pair#*=}"; \
+    done
 COPY deploy/constraints constraints
 # Without pip of its own: what installs need not be in the image.
 RUN python3 -m venv --without-pip /opt/prfaas
@@ -33,25 +38,21 @@ RUN SOURCE_DATE_EPOCH=315532800 PIP_CONSTRAINT=constraints/build.txt python3 -m 
 # ---- gateway: no torch, no vLLM
 FROM build AS gateway-build
 RUN command -v strip || { apt-get update && apt-get install -y --no-install-recommends binutils; }
-RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps -r constraints/gateway.txt
+RUN python3 -m pip --python /opt/prfaas/bin/python install --no-compile --no-deps -r constraints/gateway.txt
 COPY --from=wheel /wheel /wheel
 COPY deploy/images/slim.py deploy/images/healthy.py ./
-RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps /wheel/*.whl \
+RUN python3 -m pip --python /opt/prfaas/bin/python install --no-compile --no-deps /wheel/*.whl \
  && install -m 0755 healthy.py /opt/prfaas/bin/healthy \
  && /opt/prfaas/bin/python slim.py /opt/prfaas
 
-# A root without package manager, documentation and what Python's own tests and tools need.
+# Of the base only what Python runs on, in one layer: what a layer removes is still in the image below it.
 FROM user AS gateway-root
-RUN rm -rf /var/cache/* /var/lib/apt /var/log/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
-      /usr/share/lintian /usr/share/python-wheels /usr/lib/apt /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl-base \
-      /usr/bin/perl* /usr/share/perl* /usr/lib/python3/dist-packages/* /usr/local/bin/pip* \
- && for lib in /usr/lib/python3.* /usr/local/lib/python3.*; do \
-      (cd "$lib" 2>/dev/null && rm -rf test idlelib lib2to3 ensurepip turtledemo tkinter pydoc_data site-packages/*) || true; \
-    done
+COPY --from=gateway-build /opt/prfaas /opt/prfaas
+COPY deploy/images/root.py /build/
+RUN python3 /build/root.py /opt/prfaas /root-of-the-image
 
-# Copied into one layer, as files that a layer removes are still in the image below it.
 FROM scratch AS gateway
-COPY --from=gateway-root / /
+COPY --from=gateway-root /root-of-the-image /
 COPY --from=gateway-build /opt/prfaas /opt/prfaas
 ENV PATH=/opt/prfaas/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HF_HOME=/cache/hub
@@ -65,16 +66,15 @@ CMD ["gateway", "--config", "/etc/prfaas/prfaas.yaml"]
 # ---- an engine without a GPU, for trying things out
 FROM build AS engine-cpu-build
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-# torch's CPU build is on no other public index; one that PIP_FIND_LINKS has comes first.
-RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps "$(grep ^torch== constraints/engine-cpu.txt)" \
- || python3 -m pip --python /opt/prfaas/bin/python install --no-deps --index-url "${TORCH_INDEX_URL}" \
-      "$(grep ^torch== constraints/engine-cpu.txt)"
+# torch's CPU build is not on PyPI, whose own is for CUDA: it comes from what pip is configured to, else from PyTorch's index.
+RUN torch="$(grep ^torch== constraints/engine-cpu.txt)+cpu" \
+ && pip="python3 -m pip --python /opt/prfaas/bin/python install --no-deps" \
+ && { $pip "$torch" || $pip --index-url "${TORCH_INDEX_URL}" "$torch"; }
 RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps -r constraints/engine-cpu.txt
 COPY --from=wheel /wheel /wheel
-COPY deploy/images/slim.py deploy/images/healthy.py ./
+COPY deploy/images/healthy.py ./
 RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps /wheel/*.whl \
- && install -m 0755 healthy.py /opt/prfaas/bin/healthy \
- && /opt/prfaas/bin/python slim.py --keep-sources /opt/prfaas
+ && install -m 0755 healthy.py /opt/prfaas/bin/healthy
 
 FROM user AS engine-cpu
 RUN ldconfig -p | grep -q libnuma \

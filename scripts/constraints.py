@@ -1,8 +1,8 @@
 """Resolve the versions in the images anew: make constraints
 
-Writes deploy/constraints: gateway.txt, engine-cpu.txt and build.txt, each a whole environment, one ``name==version`` a line.
-It has to run with the Python version of the images, as markers depend on it. What engine-gpu adds to vLLM's own image
-comes from gateway.txt.
+Writes deploy/constraints: gateway.txt, engine-cpu.txt and build.txt, each a whole environment, one ``name==version`` a
+line. It has to run with the Python version of the images, as markers depend on it. What engine-gpu adds to vLLM's own
+image comes from gateway.txt.
 """
 
 import json

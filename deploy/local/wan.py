@@ -13,6 +13,7 @@ real link; tests/wan has one for that.
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import time
@@ -117,7 +118,7 @@ async def serve(host: str, ports: list[int], link: Link) -> None:
         os.unlink(CONTROL)  # of a process that was killed
     servers = [await asyncio.start_unix_server(control, CONTROL)]
     for port in ports:
-        servers.append(await asyncio.start_server(lambda r, w, port=port: connect(port, r, w), LISTEN, port))
+        servers.append(await asyncio.start_server(functools.partial(connect, port), LISTEN, port))
     print(f"forwards {', '.join(map(str, ports))} to {host}", flush=True)
     async with asyncio.TaskGroup() as all_of_them:
         for server in servers:

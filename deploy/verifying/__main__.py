@@ -90,8 +90,12 @@ async def main(options: argparse.Namespace) -> int:
     """Returns the exit code; prints the line of JSON whatever happens."""
     os.environ.update(PORTS)  # compose reads them
     result: dict[str, Any] = {
-        **{"exact": False, "survived": False, "failed_requests": None, "image_mb": {}},
-        **{"events": {}, "not_run": ["prometheus", "grafana"]},
+        "exact": False,
+        "survived": False,
+        "failed_requests": None,
+        "image_mb": {},
+        "events": {},
+        "not_run": ["prometheus", "grafana"],
     }
     compose = None
     try:

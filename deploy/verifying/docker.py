@@ -1,4 +1,4 @@
-"""Docker's command line, as far as it is needed: any version since 20.10, with ``docker compose`` or docker-compose 1.29."""
+"""Docker's command line, as far as it is needed: any since 20.10, with ``docker compose`` or docker-compose 1.29."""
 
 import json
 import shutil
@@ -57,7 +57,9 @@ class Compose:
         return cls(compose_command(), project)
 
     def __call__(self, *arguments: str, timeout_s: float = 300) -> str:
-        return run(*self.command, "--project-name", self.project, "--file", str(COMPOSE_FILE), *arguments, timeout_s=timeout_s)
+        return run(
+            *self.command, "--project-name", self.project, "--file", str(COMPOSE_FILE), *arguments, timeout_s=timeout_s
+        )
 
     def execute(self, service: str, *command: str) -> str:
         """Run a command in a service's container; returns what it prints."""

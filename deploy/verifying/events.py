@@ -61,7 +61,8 @@ async def upgrade(compose: Compose, traffic: Traffic) -> None:
     prfaas = ("prfaas", "{}", "cloud-0", "--config", "/etc/prfaas/prfaas.yaml")
     drain, undrain = ([word.format(verb) for word in prfaas] for verb in ("drain", "undrain"))
     async with asyncio.timeout(BACK_TIMEOUT_S):
-        while "drained" not in (told := await asyncio.to_thread(compose.execute, "gateway", *drain)):
+        # Another process has no event to wait for.
+        while "drained" not in (told := await asyncio.to_thread(compose.execute, "gateway", *drain)):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
     say(told.strip())
     await asyncio.to_thread(compose, "up", "-d", "--no-deps", "--force-recreate", "cloud-0")

@@ -19,7 +19,7 @@ PASSED_ON = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "TORCH_INDEX_URL", "BASE_IMAGE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-"""Variables of the environment that the builds are given. Docker keeps build arguments out of the images' environment."""
+"""Variables of the environment that builds are given. Docker keeps build arguments out of the images' environment."""
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -79,20 +79,17 @@ class Traffic:
                         say(f"NOT exact: {answer}")
                 await asyncio.sleep(PAUSE_S)
 
-    async def until(self, wanted: int, outcome: str, timeout_s: float) -> int:
-        """Wait for ``wanted`` answers from now on that were served so; returns how many answers there were meanwhile.
-
-        Raises:
-            TimeoutError: there were fewer.
-        """
+    async def until(self, wanted: int, outcome: str, timeout_s: float) -> None:
+        """Wait for ``wanted`` answers from now on that were served so. Raises TimeoutError."""
         first = len(self.answers)
         async with asyncio.timeout(timeout_s):
-            while sum(each.evidence.outcome == outcome for each in self.answers[first:]) < wanted:
+            while True:
+                if sum(each.evidence.outcome == outcome for each in self.answers[first:]) >= wanted:
+                    return
                 await asyncio.sleep(PAUSE_S)
-        return len(self.answers) - first
 
     async def until_long_local(self, wanted: int, threshold_tokens: int, timeout_s: float) -> None:
-        """Wait for ``wanted`` long prompts from now on that were answered without the other site. Raises TimeoutError."""
+        """Wait for ``wanted`` long prompts from now on that the edge answered alone. Raises TimeoutError."""
         first = len(self.answers)
         async with asyncio.timeout(timeout_s):
             while True:

@@ -16,8 +16,7 @@ def dot_env(site: str) -> dict[str, str]:
     """What .env.example of a site sets; nothing where there is none."""
     path = DEPLOY / site / ".env.example"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return {name: value for name, value in pairs}
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:

@@ -7,10 +7,12 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from deploy.images import root as root_of_images
 from deploy.images.beside import beside
 from scripts.setup_venv import TORCH
 from tests.deploy.files import DEPLOY, ROOT
@@ -28,8 +30,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 def pinned(name: str) -> dict[str, str]:
     """Package -> version of a file in deploy/constraints."""
     lines = (DEPLOY / "constraints" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    pairs = (line.split("==") for line in lines if not line.startswith("#"))
-    return {package: version for package, version in pairs}
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
 @pytest.mark.parametrize("name", WANTED)
@@ -49,7 +50,9 @@ def test_the_gateway_has_no_engine(name: str) -> None:
 def test_the_gpu_image_has_the_vllm_of_the_project() -> None:
     """The tag of vLLM's image is a version that pyproject.toml allows."""
     tag = re.search(r"^ARG VLLM_IMAGE=\S+:v(\S+)$", DOCKERFILE, flags=re.MULTILINE)
-    [vllm] = [each for each in map(Requirement, PROJECT["project"]["optional-dependencies"]["gpu"]) if each.name == "vllm"]
+    [vllm] = [
+        each for each in map(Requirement, PROJECT["project"]["optional-dependencies"]["gpu"]) if each.name == "vllm"
+    ]
     assert tag is not None
     assert vllm.specifier.contains(tag[1])
 
@@ -116,3 +119,24 @@ def test_healthy_without_a_server() -> None:
     done = run("healthy.py", "http://127.0.0.1:1/health")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("http://127.0.0.1:1/health: ")
+
+
+def test_root_copies_links_with_what_they_lead_to(tmp_path: Path) -> None:
+    """A library is often found by the name of a link, and its folder may be one as well."""
+    (tmp_path / "usr" / "lib").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "usr" / "lib" / "libx.so.1.2").write_text("library")
+    (tmp_path / "usr" / "lib" / "libx.so.1").symlink_to("libx.so.1.2")
+    root = tmp_path / "root"
+    root_of_images.copy(tmp_path / "lib" / "libx.so.1", root)
+    copied = root / tmp_path.resolve().relative_to("/") / "usr" / "lib"
+    assert (copied / "libx.so.1").is_symlink()
+    assert (copied / "libx.so.1").read_text() == "library"
+
+
+def test_root_finds_what_python_loads() -> None:
+    """At least the C library and the loader, by absolute paths that exist."""
+    found = root_of_images.libraries([Path(sys.executable).resolve()])
+    assert any(path.name.startswith("libc.so") for path in found)
+    assert any(path.name.startswith("ld-linux") for path in found)
+    assert all(path.is_file() for path in found)
