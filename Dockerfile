@@ -71,16 +71,19 @@ RUN torch="$(grep ^torch== constraints/engine-cpu.txt)+cpu" \
  && pip="python3 -m pip --python /opt/prfaas/bin/python install --no-deps" \
  && { $pip "$torch" || $pip --index-url "${TORCH_INDEX_URL}" "$torch"; }
 RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps -r constraints/engine-cpu.txt
-COPY --from=wheel /wheel /wheel
-COPY deploy/images/healthy.py ./
-RUN python3 -m pip --python /opt/prfaas/bin/python install --no-deps /wheel/*.whl \
- && install -m 0755 healthy.py /opt/prfaas/bin/healthy
 
 FROM user AS engine-cpu
 RUN ldconfig -p | grep -q libnuma \
  || { apt-get update && apt-get install -y --no-install-recommends libgomp1 libnuma1 && rm -rf /var/lib/apt/lists/*; }
 COPY --from=engine-cpu-build /opt/prfaas /opt/prfaas
-ENV PATH=/opt/prfaas/bin:$PATH PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 HF_HOME=/cache/hub VLLM_CACHE_ROOT=/cache/vllm
+# In layers of their own, as they change more often than three gigabytes of libraries.
+COPY --from=wheel /wheel /wheel
+COPY deploy/images/healthy.py /opt/prfaas/bin/healthy
+RUN python3 -m pip --python /opt/prfaas/bin/python install --no-index --no-deps /wheel/*.whl \
+ && chmod 0755 /opt/prfaas/bin/healthy && rm -r /wheel
+# torch compiles with a C++ compiler, which the image does without: what would be compiled runs as it is.
+ENV PATH=/opt/prfaas/bin:$PATH PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 HF_HOME=/cache/hub VLLM_CACHE_ROOT=/cache/vllm \
+    TORCHDYNAMO_DISABLE=1
 USER 10001:10001
 WORKDIR /home/prfaas
 # Importing torch and vLLM and loading the model take a minute or two on a small machine.

@@ -110,6 +110,8 @@ async def main(options: argparse.Namespace) -> int:
         if compose:
             say(f"the containers' logs are in {compose.logs()}")
     finally:
+        if compose and result["failed_requests"]:
+            say(f"the containers' logs are in {compose.logs()}")
         if compose and not options.keep:
             say("taking everything down")
             compose("down", "--volumes", "--remove-orphans", "--timeout", "10")

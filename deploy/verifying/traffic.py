@@ -20,6 +20,8 @@ LENGTHS = (60, 400, 2_000, 6_000)
 AT_ONCE = 2
 """Streams of questions: with the engines on two cores, more would only wait."""
 PAUSE_S = 0.2
+PATIENCE_S = 60.0
+"""For the gateway's record of an answer: a laptop whose engines start again answers late."""
 SEED = 7
 
 
@@ -69,7 +71,7 @@ class Traffic:
                 if stop.is_set():
                     return
                 try:
-                    answer = await ask_twice(self.ask_with, question)
+                    answer = await ask_twice(self.ask_with, question, PATIENCE_S)
                 except EngineUnavailable as error:
                     self.failed.append(str(error))
                     say(f"NOT answered: {error}")
