@@ -14,7 +14,7 @@ from deploy.verifying.docker import Compose, DockerFailed, image_mb
 from deploy.verifying.events import BACK_TIMEOUT_S, EVENTS, until_healthy
 from deploy.verifying.images import IMAGES, build_images
 from deploy.verifying.say import say
-from deploy.verifying.traffic import Traffic, clients, is_exact
+from deploy.verifying.traffic import PATIENCE_S, Traffic, clients, is_exact
 from prfaas.clock import MonotonicClock
 from prfaas.errors import EngineUnavailable
 from prfaas.launch.demo.compare import Comparison, is_success
@@ -69,7 +69,7 @@ async def _break_things(compose: Compose, traffic: Traffic, events: list[str], r
 
 
 async def _ask_everything(ask_with: Clients) -> list[Comparison]:
-    return [await ask_twice(ask_with, question) for question in make_questions(PROMPT_BYTES, SEED)]
+    return [await ask_twice(ask_with, each, PATIENCE_S) for each in make_questions(PROMPT_BYTES, SEED)]
 
 
 async def _until_linked() -> None:
