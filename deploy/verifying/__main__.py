@@ -54,7 +54,7 @@ async def verify(compose: Compose, events: list[str], result: dict[str, Any]) ->
             result["requests"] = len(compared) + len(answers) + len(traffic.failed)
             result["remote"] = sum(each.is_remote for each in (*compared, *answers))
             result["exact"] = result["exact"] and all(map(is_exact, answers))
-            result["ties"] = sum(not each.tokens_equal for each in answers)
+            result["ties"] = [round(each.tie, 4) for each in answers if each.tie is not None]
 
 
 async def _break_things(compose: Compose, traffic: Traffic, events: list[str], result: dict[str, Any]) -> None:

@@ -51,9 +51,8 @@ class FastEncoding:
             "".join(f"a{chr(code)} {chr(code)}1\n" for code in _CHECKED_CHARS[first : first + _CHECKED_AT_ONCE])
             for first in range(0, len(_CHECKED_CHARS), _CHECKED_AT_ONCE)
         )
-        return all(
-            _fast_ids(fast, text) == self._slow_ids(text) for text in itertools.chain(characters, _CHECKED_TEXTS)
-        )
+        texts = itertools.chain(characters, _CHECKED_TEXTS)
+        return all(_fast_ids(fast, text) == self._slow_ids(text) for text in texts)
 
 
 def _loaded(backend: Any) -> fastokens.Tokenizer | None:

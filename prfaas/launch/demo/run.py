@@ -100,7 +100,7 @@ async def _clients(config: Config) -> AsyncIterator[Clients]:
 
 def openai_client(url: str) -> AsyncOpenAI:
     """A client that never retries, as a hidden second attempt would hide a failure, and heeds no proxy: the stack is on
-    this machine. A connection for each request: one that its server gives up at that moment would look like a failure."""
+    this machine. A connection for each request: one that its server just gives up would look like a failure."""
     http = DefaultAsyncHttpxClient(trust_env=False)
     return AsyncOpenAI(
         base_url=f"{url}/v1",
