@@ -1,4 +1,4 @@
-"""`prfaas doctor` and the start of servers, as they are typed: exit codes, the document, one line for each bad input."""
+"""`prfaas doctor` and the start of servers, as they are typed: exit codes, the document, bad input in one line each."""
 
 import asyncio
 import datetime
@@ -166,6 +166,7 @@ def test_bad_input_at_a_start_is_one_line(
     elif bad == "full disk":
         full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
         monkeypatch.setattr("os.statvfs", lambda folder: full)
+        monkeypatch.setattr("prfaas.doctor.start.engine_folders", lambda: {"/tmp": "sockets"})  # one disk, one line
         tree["gateway"]["state_file"] = str(tmp_path / "state.json")
         path = write(tmp_path, tree)
     taken = port if bad == "port in use" else free_port()
@@ -185,7 +186,7 @@ def test_no_gpu_is_one_line(
     path = write(tmp_path, site_tree(gpus=1))
     code, line = start(run, capsys, "engine", "--site", "edge", "--config", path)
     assert code == 2
-    assert "engines.edge-0: 1 asked for, none here" in line
+    assert "engines.edge-0: 1 GPU asked for, none here" in line
 
 
 def test_an_expired_certificate_is_said_and_the_engine_starts(
