@@ -54,6 +54,8 @@ async def look_at(scope: Scope, name: str, tls: ssl.SSLContext | None) -> Seen:
     """Dial an engine's ports, then ask whoever answers."""
     config, is_own = scope.config, name in scope.own_engines
     ips = await addresses(config.engines[name].kv_address[0])
+    if not ips:  # told with the names
+        return Seen(is_here=False)
     may_send = is_own or scope.is_gateways
     ports = [each for each in scope.listeners_of(name) if may_send or each.serves != "engine"]
     if is_own or name in config.linked_prefill_engines(scope.site, "grpc"):

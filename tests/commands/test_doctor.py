@@ -1,4 +1,4 @@
-"""`prfaas doctor` and the start of servers, as typed: exit codes, the document, one line for each bad input."""
+"""`prfaas doctor` and the start of servers, as they are typed: exit codes, the document, bad input in one line each."""
 
 import asyncio
 import datetime
@@ -133,7 +133,7 @@ def start(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> t
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM counts as installed, and nothing may start it."""
-    monkeypatch.setattr("prfaas.cli._require_vllm", lambda: None)
+    monkeypatch.setattr("prfaas.commands.engine.require_vllm", lambda: None)
     monkeypatch.setattr("os.execvpe", lambda *_: pytest.fail("the engine was started"))
 
 
@@ -166,6 +166,7 @@ def test_bad_input_at_a_start_is_one_line(
     elif bad == "full disk":
         full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
         monkeypatch.setattr("os.statvfs", lambda folder: full)
+        monkeypatch.setattr("prfaas.doctor.start.engine_folders", lambda: {"/tmp": "sockets"})  # one disk, one line
         tree["gateway"]["state_file"] = str(tmp_path / "state.json")
         path = write(tmp_path, tree)
     taken = port if bad == "port in use" else free_port()
@@ -185,14 +186,14 @@ def test_no_gpu_is_one_line(
     path = write(tmp_path, site_tree(gpus=1))
     code, line = start(run, capsys, "engine", "--site", "edge", "--config", path)
     assert code == 2
-    assert "engines.edge-0: 1 asked for, none here" in line
+    assert "engines.edge-0: 1 GPU asked for, none here" in line
 
 
 def test_an_expired_certificate_is_said_and_the_engine_starts(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One line on the way, then vLLM."""
-    monkeypatch.setattr("prfaas.cli._require_vllm", lambda: None)
+    monkeypatch.setattr("prfaas.commands.engine.require_vllm", lambda: None)
     started: list[Any] = []
     monkeypatch.setattr("os.execvpe", lambda *arguments: started.append(arguments))
     path = with_certificates(tmp_path, days=10, made=NOW - datetime.timedelta(days=20))

@@ -138,6 +138,6 @@ def test_no_gpu_where_one_is_asked_for_refuses_the_engine() -> None:
     """vLLM would end with words about a platform."""
     config = parse_config(site_tree(gpus=1))
     line = refusal(engine(config, nvml=FakeNvml(has_driver=False)))
-    assert line.startswith("engines.edge-0: 1 asked for, none here")
+    assert line.startswith("engines.edge-0: 1 GPU asked for, none here")
     assert codes(engine(config, nvml=FakeNvml(FREE))) == []
     assert codes(engine(sites(), nvml=FakeNvml(has_driver=False))) == []
