@@ -5,19 +5,23 @@
 EXTRAS ?= cpu,demo,dev
 BIN := .venv/bin
 
-.PHONY: help setup demo up check lint unit test proto pictures peers peers-gateway metrics-table dashboards
+.PHONY: help setup demo up check lint unit test proto metrics-table dashboards cli-docs pictures peers peers-gateway images verify constraints
 
 help:
 	@echo "make demo    a remote prefill on this machine, start to end, without a GPU"
 	@echo "make up      the same stack, left running until Ctrl-C"
 	@echo "make test    lint, types and all tests, real engines included"
 	@echo "make check   lint, types and unit tests, in under a minute"
+	@echo "make images  the container images of the gateway and of an engine without a GPU (docs/deployment.md)"
+	@echo "make verify  builds them, runs two sites in containers, breaks things, takes all down (deploy/verify)"
+	@echo "make constraints  resolves the versions in the images anew"
 	@echo "make setup   only the set-up in .venv (all others do it too)"
 	@echo "make peers   what benchmarks compare with, in .venv-peers"
 	@echo "make peers-gateway  the gateways that benchmarks compare with, in .venv-peers-gateway"
 	@echo "make proto   generate the protobuf code again"
 	@echo "make metrics-table  the table in docs/metrics.md"
 	@echo "make dashboards     deploy/grafana/dashboards, from build.py beside them"
+	@echo "make cli-docs  write docs/cli.md again"
 	@echo "make pictures TRACE=conversation_trace.jsonl  those of docs/planning.md"
 
 setup:
@@ -55,6 +59,17 @@ peers-gateway:
 	python3 -m venv .venv-peers-gateway
 	.venv-peers-gateway/bin/pip install vllm-router sglang-router 'litellm[proxy]' prometheus-client
 
+# With one GPU more: docker build --target engine-gpu -t prfaas-engine-gpu:dev .
+images:
+	docker build --target gateway -t prfaas-gateway:dev .
+	docker build --target engine-cpu -t prfaas-engine-cpu:dev .
+
+verify: setup
+	deploy/verify
+
+constraints: setup
+	$(BIN)/python scripts/constraints.py
+
 proto: setup
 	$(BIN)/python -m prfaas.wire.generate
 
@@ -63,6 +78,9 @@ metrics-table: setup
 
 dashboards: setup
 	$(BIN)/python -m deploy.grafana.build
+
+cli-docs: setup
+	$(BIN)/python scripts/cli_docs.py
 
 # TRACE: conversation_trace.jsonl of Mooncake's FAST '25 release
 pictures: setup

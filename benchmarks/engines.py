@@ -176,6 +176,7 @@ async def serve(
     vllm_args: Sequence[str] = (),
     wiring: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] | None = None,
     wan: Wan | None = None,
+    is_confined: bool = False,
 ) -> AsyncIterator[EnginePair]:
     """Start a pair. With a WAN the prefill engine is at its other end; the caller is at the edge.
 
@@ -183,6 +184,7 @@ async def serve(
         connector: more settings of our connector, by engine.
         module: where the class of our connector is.
         vllm_args: for both engines.
+        is_confined: all of an engine's processes keep to its core; else its worker's threads alone do.
         wiring: in place of our connector vLLM's ``--kv-transfer-config`` and environment, by engine.
     """
     model = make_tiny_model(MODEL, ROOT / ".prfaas" / "models" / MODEL)
@@ -197,7 +199,10 @@ async def serve(
             command = _rewired(command, *wiring[engine])
         else:
             command = _timed(command, module, (connector or {}).get(engine, {}))
-        command = _placed(command, engine, folder, cores[at % len(cores)], wan)
+        core = cores[at % len(cores)]
+        command = _placed(command, engine, folder, core, wan)
+        if is_confined:
+            command = Command(("taskset", "--cpu-list", str(core), *command.argv), command.env)
         services.append(_service(config, engine, command))
     progress = ConsoleProgress(Console(), MonotonicClock())
     async with Stack(folder / "logs", progress) as stack, _session() as http:

@@ -1,12 +1,13 @@
 """Selective prefill against all-local and all-remote, measured on real engines and predicted by the simulator.
 
-Two engines, each on a core of its own: one local that does everything, and one remote that prefills, behind a WAN of
-1 Gbit/s with 30 ms. First each is measured as `prfaas profile` measures. From these two profiles the simulator finds
-the threshold t and the capacity of each way: the rate up to which it promises nine good answers of ten. At shares of
-the highest capacity of the three, the same rates for all ways, the same requests go to the gateway and to the
-simulator. *Goodput* is good answers a second (first token and pace as promised) by the time of the arrivals.
+Two engines, each confined to a core of its own with all its processes: one local that does everything, and one remote
+that prefills, behind a WAN of 1 Gbit/s with 30 ms. First each is measured (``selective_profiles``). From these two
+profiles the simulator finds the threshold t and the capacity of each way: the rate up to which it promises nine good
+answers of ten. At shares of the highest capacity of the three, the same rates for all ways, the same requests go to
+the gateway and to the simulator. *Goodput* is good answers a second (first token and pace as promised) by the time of
+the arrivals.
 
-    python -m benchmarks.selective [--seeds 5] [--minutes 14] [--loads 0.6 0.9 1.25] [--chunk-tokens 512]
+    python -m benchmarks.selective [--seeds 5] [--minutes 18] [--loads 0.5 0.75 1.0] [--chunk-tokens 512]
 
 Progress goes to stderr. Ctrl-C or SIGTERM stops the engines, and the runs so far are the result (`is_complete`).
 """
@@ -26,35 +27,25 @@ import yaml
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.engines import DECODE, PREFILL, EnginePair, serve
+from benchmarks.engines import serve
 from benchmarks.selective_load import Answered, Mix, offer
 from benchmarks.selective_predict import EVERYTHING, MAX_SECONDS, Predictor, Program, program, promise
+from benchmarks.selective_profiles import profiles
 from benchmarks.selective_result import MAX_SEEDS, MIN_SEEDS, WAYS, Findings
 from benchmarks.selective_runs import Runs, tell
 from prfaas.clock import MonotonicClock
 from prfaas.config import Config, parse_config
-from prfaas.gateway.operator_client import ask
+from prfaas.gateway.operator_client import OperatorClient
 from prfaas.launch.local import gateway_service, gateway_url
 from prfaas.launch.progress import ConsoleProgress
 from prfaas.launch.stack import Stack
-from prfaas.measure.cache import Pair
-from prfaas.measure.engine import Engine, session
-from prfaas.measure.progress import Bars
-from prfaas.measure.prompts import Prompts
-from prfaas.measure.result import Origin, result
-from prfaas.measure.run import Wish, measure
-from prfaas.planner.families import model_cache
-from prfaas.planner.profile import EngineProfile
-from prfaas.planner.profile_file import dump_profile
 from prfaas.planner.simulator.request import Arrival
 from prfaas.planner.simulator.spec import LinkSpec
-from prfaas.transport.report import ReportClient
 from tests.wan.wan import Wan, missing
 
 WAN_MBIT, WAN_RTT_MS = 1000, 30
 MIX = Mix(short=(64, 256), long=(1024, 4096), long_share=0.3, output_tokens=24)
-LENGTHS, BATCHES = (64, 256, 1024, 2048, 4096), (1, 2, 4, 8, 16)
-START_S, PROFILES_S, STOP_S = 60.0, 90.0, 15.0
+START_S, PROFILES_S, STOP_S = 60.0, 240.0, 15.0
 """About, on two idle cores; what is left of the time goes to the runs."""
 ENDED = (KeyboardInterrupt, asyncio.CancelledError)
 
@@ -85,13 +76,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selective", description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=MIN_SEEDS)
     parser.add_argument("--trial", action="store_true", help=f"allow fewer than {MIN_SEEDS} seeds; the result says so")
-    parser.add_argument("--minutes", type=float, default=14.0, help="in all; arrivals are shortened to fit")
+    parser.add_argument("--minutes", type=float, default=18.0, help="in all; arrivals are shortened to fit")
     parser.add_argument("--seconds", type=float, help="of arrivals, a run; else what fits")
-    parser.add_argument("--loads", type=float, nargs="+", default=[0.6, 0.9, 1.25], help="of the highest capacity")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.75, 1.0], help="of the highest capacity")
     parser.add_argument("--rounds", type=int, default=3, help="of the profiles' measurement")
     parser.add_argument("--chunk-tokens", type=int, default=512)
     parser.add_argument("--first-token-s", type=float, help="promised; else 3 times the longest prompt's prefill")
-    parser.add_argument("--token-s", type=float, help="promised; else a step with half a chunk in it")
+    parser.add_argument("--token-s", type=float, help="promised; else a full step: a chunk and a batch")
     args = parser.parse_args()
     if args.seeds < MIN_SEEDS and not args.trial:
         parser.error(f"--seeds {args.seeds}: {MIN_SEEDS} or more make a result; --trial for a try with fewer")
@@ -121,8 +112,10 @@ async def _run(args: argparse.Namespace, wan: Wan, findings: Findings) -> None:
     console = ConsoleProgress(Console(stderr=True), MonotonicClock())
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pair = await stack.enter_async_context(serve("wan", folder, chunk_tokens=args.chunk_tokens, wan=wan))
-        local, remote = await _profiles(pair, wan, args.rounds, folder)
+        pair = await stack.enter_async_context(
+            serve("wan", folder, chunk_tokens=args.chunk_tokens, wan=wan, is_confined=True)
+        )
+        local, remote = await profiles(pair, wan, args.rounds, folder)
         promised = promise(local, MIX, args.chunk_tokens, args.first_token_s, args.token_s)
         link = LinkSpec("cloud", WAN_MBIT * 125_000, WAN_RTT_MS / 1e3)
         predictor = Predictor(local, remote, promised, args.chunk_tokens, MIX, link)
@@ -138,7 +131,7 @@ async def _run(args: argparse.Namespace, wan: Wan, findings: Findings) -> None:
 
         async def switch(threshold: int) -> None:
             _gateway_config(config, threshold, folder)
-            await asyncio.to_thread(ask, config, "/prfaas/reload")
+            await asyncio.to_thread(OperatorClient.of(config).post, "/prfaas/reload")
 
         async def load(arrivals: Sequence[Arrival]) -> Sequence[Answered]:
             return await offer(http, gateway_url(config), config.model.name, arrivals, uuid.uuid4().hex, promised)
@@ -167,35 +160,6 @@ def _print(findings: Findings) -> None:
     title = f"{kind}goodput, mean of the seeds and 95 % confidence; error of the prediction"
     Console(width=110, highlight=False).print(findings.table(title))
     report.emit("selective", findings.keys())
-
-
-async def _profiles(pair: EnginePair, wan: Wan, rounds: int, folder: Path) -> tuple[EngineProfile, EngineProfile]:
-    """Of the local and of the remote engine, one after the other, each from its own site."""
-    found = []
-    reports = ReportClient()
-    tree = yaml.safe_load(Path(pair.config.model.path, "config.json").read_text())  # noqa: ASYNC240 - before any load
-    try:
-        async with session() as http:
-            urls = {name: pair.config.engines[name].url for name in (DECODE, PREFILL)}
-            engines = {name: Engine(http, url, MonotonicClock()) for name, url in urls.items()}
-            kv = {name: pair.config.engines[name].kv for name in urls}
-            source = Pair(engines[PREFILL], engines[DECODE], kv[PREFILL], kv[DECODE], reports)
-            for name, engine in engines.items():
-                batches = BATCHES if name == DECODE else ()
-                wish = Wish(LENGTHS, batches, rounds, steps=32, context_tokens=256)
-                bars, facts = Bars(Console(stderr=True)), await engine.facts()
-                prompts = Prompts(0, tree["vocab_size"], uuid.uuid4().hex)
-                with bars.shown(), wan.inside(pair.config.engines[name].site):
-                    measured = await measure(engine, facts, wish, prompts, source, is_computed=True, steps=bars)
-                origin = Origin(name, report.hardware(), "now", "this commit", seed=0)
-                made = result(measured, wish, origin, model_cache(tree, facts.cache_types))
-                print("\n".join((f"{name}:", *made.file.caveats)), flush=True)
-                dump_profile(made.file, folder / f"{name}.yaml")
-                print((folder / f"{name}.yaml").read_text(), flush=True)
-                found.append(made.file.profile())
-    finally:
-        await reports.aclose()
-    return found[0], found[1]
 
 
 def _gateway_config(config: Config, threshold: int, folder: Path) -> Config:

@@ -118,8 +118,8 @@ def program(predictor: Predictor, shares: Sequence[float]) -> Program:
 def promise(
     local: EngineProfile, mix: Mix, chunk_tokens: int, first_token_s: float | None, token_s: float | None
 ) -> Promise:
-    """As asked for, or what a user of these engines would expect: three times the longest prompt's prefill, and a step
-    with half a chunk in it."""
+    """As asked for, or what a user of these engines would expect: three times the longest prompt's prefill, and a
+    full step, of a chunk and the largest batch: then what counts is how long requests wait."""
     longest_s, chunk_s = local.prefill.at(np.array([float(mix.long[1]), float(chunk_tokens)]))
     assert local.decode is not None
-    return Promise(first_token_s or 3 * float(longest_s), token_s or float(chunk_s) / 2 + local.decode.step_s[0])
+    return Promise(first_token_s or 3 * float(longest_s), token_s or float(chunk_s) + local.decode.step_s[-1])

@@ -103,18 +103,23 @@ class Findings:
         return found
 
     def keys(self) -> dict[str, Any]:
-        """``goodput_*`` is the best mean goodput of all rates, ``best_rate_*`` where it was."""
+        """``goodput_*`` is the best mean goodput of all rates, ``best_rate_*`` where it was, and ``predicted_*`` the
+        best that was predicted of the same rates. ``max_prediction_error`` is over these three, ``max_cell_error`` over
+        every way at every rate, overload included."""
         cells, found = self.cells(), dict[str, Any]()
+        errors = []
         for way in WAYS:
             mine = [cell for cell in cells if cell.way == way]
             if mine:
                 best = max(mine, key=lambda cell: cell.measured.mean)
+                predicted = max(cell.predicted for cell in mine)
                 found[f"goodput_{way}"] = round(best.measured.mean, 4)
                 found[f"confidence_{way}"] = _rounded(best.measured.half)
                 found[f"best_rate_{way}"] = best.rate
-        errors = [abs(math.inf if cell.error is None else cell.error) for cell in cells]
-        worst = max(errors, default=math.inf)
-        found["max_prediction_error"] = round(worst, 4) if math.isfinite(worst) else None
+                found[f"predicted_{way}"] = round(predicted, 4)
+                errors.append(_error(predicted, best.measured.mean))
+        found["max_prediction_error"] = _worst(errors)
+        found["max_cell_error"] = _worst([cell.error for cell in cells])
         found["retried_runs"] = sum(run.is_retried for run in self.runs)
         found["cells"] = [_shown(cell) for cell in cells]
         found["selective_more_than"] = [
@@ -137,9 +142,20 @@ class Findings:
 def _cell(way: str, rate: float, runs: Sequence[Run]) -> Cell:
     measured = Interval.of([run.measured for run in runs])
     predicted = statistics.fmean(run.predicted for run in runs)
-    if measured.mean > 0:
-        return Cell(way, rate, measured, predicted, predicted / measured.mean - 1)
-    return Cell(way, rate, measured, predicted, None if predicted else 0.0)
+    return Cell(way, rate, measured, predicted, _error(predicted, measured.mean))
+
+
+def _error(predicted: float, measured: float) -> float | None:
+    """None where nothing bounds it."""
+    if measured > 0:
+        return predicted / measured - 1
+    return None if predicted else 0.0
+
+
+def _worst(errors: Sequence[float | None]) -> float | None:
+    """The largest, whichever way it goes; None where one has no bound, or there is none."""
+    found = [abs(each) for each in errors if each is not None]
+    return round(max(found), 4) if found and len(found) == len(errors) else None
 
 
 def _shown(cell: Cell) -> dict[str, Any]:

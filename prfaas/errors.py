@@ -7,7 +7,8 @@
     │   ├── LocalProtocolError    we called it wrongly (a bug of ours)
     │   └── RemoteProtocolError   the peer broke the rules
     ├── TransferFailed       a remote prefill that has to be recomputed here
-    └── EngineUnavailable    an engine that cannot be reached or has stopped
+    ├── EngineUnavailable    an engine that cannot be reached or has stopped
+    └── GatewayUnavailable   a gateway that cannot be reached
 
 Foreign exceptions (sockets, gRPC, HTTP clients) are mapped to these once, at the seam where they appear.
 """
@@ -70,3 +71,7 @@ class TransferFailed(PrfaasError):
 
 class EngineUnavailable(PrfaasError):
     """An engine that refuses, cannot be reached or went away."""
+
+
+class GatewayUnavailable(PrfaasError):
+    """A gateway that cannot be reached, or does not answer in time."""

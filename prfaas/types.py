@@ -168,6 +168,7 @@ class MoverStatistics:
     completed_saves: int = _counter("Saves that came to their end.")
     failed_saves: int = _counter("Saves that did not.")
     resent_bytes: int = _counter("Cache bytes that left in frames that had been sent before.")
+    dropped_spans: int = _counter("Spans of traces that nobody took in time.")
     links: tuple[LinkStatistics, ...] = ()
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ Run = Callable[..., int]
 
 COMMANDS = [
     *("gateway", "engine", "drain", "undrain", "reload", "demo", "up", "certs", "config", "version"),
-    *("plan", "profile", "simulate"),
+    *("plan", "profile", "simulate", "doctor"),
 ]
 
 
@@ -29,6 +30,22 @@ def test_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """The package's version is printed alone."""
     assert run("version") == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_results_as_json(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each one document."""
+
+    def told(*arguments: object) -> dict[str, Any]:
+        assert run(*arguments, "--json") == 0
+        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return document
+
+    assert told("version") == {"version": __version__}
+    assert told("config", "check", EXAMPLE)["engines"] == 2
+    made = told("certs", tmp_path, "--site", "edge")
+    assert made["authority"] == {"key": str(tmp_path / "ca.key"), "is_new": True}
+    assert made["sites"]["edge"]["tls"]["cert"] == str(tmp_path / "edge.crt")
+    assert told("engine", "-c", EXAMPLE, "--site", "edge", "--show")["argv"][0]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,23 +13,25 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "prfaas"
 
-BASE = frozenset({"errors", "types", "prefix", "clock"})
+BASE = frozenset({"errors", "types", "prefix", "clock", "tracing"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "types": frozenset(),
     "prefix": frozenset(),
     "clock": frozenset(),
+    "tracing": frozenset(),
     "config": BASE,
     "wire": BASE | {"config"},
-    "transport": BASE | {"config", "wire"},
-    "engine": BASE | {"config", "wire", "transport"},
+    "transport": BASE | {"config", "wire", "observe"},
+    "engine": BASE | {"config", "wire", "transport", "observe"},
     "routing": frozenset({"types"}),
     "fleet": frozenset({"types", "prefix", "clock"}),
     "planner": frozenset({"errors", "types", "clock", "routing"}),
-    "observe": frozenset({"types", "prefix"}),
+    "observe": frozenset({"errors", "types", "prefix", "tracing"}),
     "measure": BASE | {"planner"},
     "gateway": BASE | {"config", "routing", "fleet", "planner", "observe"},
     "launch": BASE | {"config"},
+    "doctor": BASE | {"config", "wire", "transport"},
 }
 """Package or module directly below prfaas -> the others it may import. The command line may import all."""
 
@@ -121,6 +123,7 @@ def test_wrong_directions_are_found(unit: str, source: str, tmp_path: Path, monk
         "wire",
         "transport",
         "measure",
+        "doctor",
         "cli",
     ],
 )
@@ -149,8 +152,8 @@ def test_every_library_is_a_declared_dependency() -> None:
     """What the base install imports, the base install brings: nothing is there only because vLLM pulls it in."""
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {_requirement_name(text) for text in project["dependencies"]}
-    # Of the extras demo, dev, certs and plan; their users say so when they are missing.
-    optional = {"openai", "grpc_tools", "cryptography", "matplotlib"}
+    # Of the extras demo, dev, certs, plan and traces; their users say so when they are missing.
+    optional = {"openai", "grpc_tools", "cryptography", "matplotlib", "opentelemetry"}
     optional |= {"pydantic_core"}  # pydantic's own half, pinned by it
     optional |= {"zmq"}  # the mover's, which runs beside vLLM alone and reads vLLM's own sockets with it
     providers = importlib.metadata.packages_distributions()

@@ -1,12 +1,11 @@
 """``prfaas profile``: measures a running engine and writes a profile for the planner."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prfaas.config import load_config
+from prfaas.commands.options import AsJson, load, read_text
 from prfaas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def profile(
     name: Annotated[str | None, typer.Option("--name", help="Of this kind of engine, in plans.")] = None,
     hardware: Annotated[str | None, typer.Option("--hardware", help="What it runs on, for the file.")] = None,
     api_key_file: Annotated[Path | None, typer.Option("--api-key-file", metavar="FILE")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a running engine: prefill and cache by length, decode steps by batch.
 
@@ -54,14 +54,15 @@ def profile(
     """
     from rich.console import Console
 
-    from prfaas.commands.profiling import Asked, configured, measured_profile, read_text
+    from prfaas.commands.output import print_json
+    from prfaas.commands.profiling import Asked, configured, measured_profile
     from prfaas.launch.signals import run_until_signal
     from prfaas.planner.profile_file import dump_profile
 
     if (url is None) == (config is None) or (config is None) != (engine is None):
         raise ConfigError("say which engine: either --url, or --config with --engine")
     _check_free(out, force)
-    loaded = load_config(config, os.environ) if config else None
+    loaded = load(config) if config else None
     asked = Asked(
         url=url or configured(loaded, engine).url,
         config=loaded,
@@ -79,13 +80,16 @@ def profile(
         name=name or engine,
         hardware=hardware,
     )
-    console = Console()
+    console = Console(stderr=as_json)
 
     async def run() -> int:
         found = await measured_profile(asked, console)
         _check_free(out, force)
         dump_profile(found.file, out)
-        _show(found, out, console)
+        if as_json:
+            print_json({"file": str(out), "profile": found.file.model_dump(mode="json", exclude_none=True)})
+        else:
+            _show(found, out, console)
         return 0
 
     if code := run_until_signal(run):

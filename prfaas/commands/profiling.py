@@ -15,6 +15,7 @@ from rich.console import Console
 
 from prfaas import __version__
 from prfaas.clock import MonotonicClock
+from prfaas.commands.options import read_text
 from prfaas.config import Config, EngineConfig, TlsConfig, tls_settings
 from prfaas.errors import ConfigError
 from prfaas.gateway.upstream import tls_context
@@ -187,11 +188,3 @@ def _this_machine(url: str) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
     return f"the machine with {os.cpu_count()} x {cpu}"
-
-
-def read_text(path: Path) -> str:
-    """Raises ConfigError that names the file."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None

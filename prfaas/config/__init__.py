@@ -9,6 +9,7 @@ from prfaas.config.access import AccessConfig, HttpsConfig, KeySource, PriorityC
 from prfaas.config.base import NAME_PATTERN
 from prfaas.config.controller import ControllerConfig
 from prfaas.config.load import json_schema, load_config, parse_config
+from prfaas.config.observe import ObserveConfig, TracesConfig
 from prfaas.config.policy import PolicyConfig
 from prfaas.config.sections import (
     Config,
@@ -33,6 +34,7 @@ __all__ = [
     "KeySource",
     "LinkConfig",
     "ModelConfig",
+    "ObserveConfig",
     "PolicyConfig",
     "PriorityConfig",
     "Role",
@@ -40,6 +42,7 @@ __all__ = [
     "SiteConfig",
     "TenantConfig",
     "TlsConfig",
+    "TracesConfig",
     "certificate_name",
     "json_schema",
     "load_config",

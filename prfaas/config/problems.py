@@ -14,8 +14,8 @@ from prfaas.config.sections import Config
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARD = ("0.0.0.0", "::")
-SECRETS = frozenset({"keys", "cache_secret"})
-"""Keys of the file whose values are never shown."""
+SECRETS = frozenset({"keys", "cache_secret", "endpoint"})
+"""Keys of the file whose values are never shown; a collector's endpoint may have a password in it."""
 
 
 def describe(error: ErrorDetails, file: type[BaseModel] = Config) -> str:

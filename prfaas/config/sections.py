@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from prfaas.config.access import AccessConfig, HttpsConfig, TenantConfig
 from prfaas.config.base import FilePath, Name, Port, Seconds, Section
 from prfaas.config.controller import ControllerConfig
+from prfaas.config.observe import ObserveConfig
 from prfaas.config.policy import PolicyConfig, PrefillConfig
 
 Role = Literal["prefill", "decode"]
@@ -127,6 +128,15 @@ class EngineConfig(Section):
         int | None,
         Field(ge=1, description="vLLM's --max-num-seqs; placement fills it no further."),
     ] = None
+    gpus: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1_024,
+            description="GPUs that it needs. Its start and prfaas doctor look for them; where nothing is said, for one "
+            "where vLLM's build for GPUs is installed.",
+        ),
+    ] = None
     prefill: PrefillConfig | None = None
     convertible: Annotated[
         bool,
@@ -189,6 +199,7 @@ class Config(Section):
     access: AccessConfig = AccessConfig()
     tenants: Annotated[Mapping[Name, TenantConfig], Field(max_length=1_000)] = {}
     controller: ControllerConfig = ControllerConfig()
+    observe: ObserveConfig = ObserveConfig()
 
     def engines_at(self, site: str, role: Role) -> dict[str, EngineConfig]:
         """The engines of a site that play a role, by name; those that are convertible may play the other one later."""

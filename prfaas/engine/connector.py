@@ -31,6 +31,7 @@ from prfaas.engine.scheduler_side import SchedulerSide
 from prfaas.engine.settings import Settings
 from prfaas.engine.stats import LinkMetrics, LinkStats
 from prfaas.engine.worker_side import WorkerSide
+from prfaas.observe.logs import configure_ours
 
 
 def nothing() -> None:
@@ -57,6 +58,7 @@ class PrfaasConnector(KVConnectorBase_V1, SupportsHMA):
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         settings = Settings.from_vllm(vllm_config)
+        configure_ours(settings.logs)
         self._scheduler_side: SchedulerSide | None = None
         self._worker_side: WorkerSide | None = None
         if role is KVConnectorRole.SCHEDULER:

@@ -100,16 +100,25 @@ class LoadScheduler:
         if params is None or params.role != "decode":
             return
         if params.transfer_id in self._by_transfer:
-            logger.warning("transfer %s has a second request (n > 1?), which stays local", params.transfer_id)
+            logger.warning(
+                "transfer %s has a second request (n > 1?), which stays local",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             return
         if reason := self._why_not_loadable(request):
-            logger.warning("transfer %s stays local: %s", params.transfer_id, reason)
+            logger.warning(
+                "transfer %s stays local: %s", params.transfer_id, reason, extra={"transfer_id": params.transfer_id}
+            )
             self._send(DeclineLoad(params.transfer_id, params.secret, reason))
             return
         load = Load(request.request_id, params, self._clock.now_s() + params.timeout_s)
         self._loads[request.request_id] = self._by_transfer[params.transfer_id] = load
         adapter = self._adapters.digest_of(request.lora_request)
-        self._send(OpenLoad(params.transfer_id, params.secret, params.remote, params.timeout_s, adapter))
+        opened = OpenLoad(
+            *(params.transfer_id, params.secret, params.remote, params.timeout_s), adapter=adapter, trace=params.trace
+        )
+        self._send(opened)
 
     def _why_not_loadable(self, request: Request) -> str:
         if request.get_skip_reading_prefix_cache():
@@ -240,7 +249,11 @@ class LoadScheduler:
         now_s = self._clock.now_s()
         for load in self._loads.values():
             if load.phase is LoadPhase.STARTED and now_s > load.deadline_s + WORKER_GRACE_S and not load.is_cancelled:
-                logger.error("transfer %s: the worker has not ended it in time", load.params.transfer_id)
+                logger.error(
+                    "transfer %s: the worker has not ended it in time",
+                    load.params.transfer_id,
+                    extra={"transfer_id": load.params.transfer_id},
+                )
                 load.is_cancelled = True
                 self._cancels.append(LoadCancel(load.request_id, load.params.transfer_id))
 

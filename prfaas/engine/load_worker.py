@@ -177,7 +177,11 @@ class LoadWorker:
             act(*args)
         except Exception as error:  # vLLM dies of one in a hook, so a bug here ends this load as a bad piece does
             if not isinstance(error, TransferFailed):
-                logger.exception("transfer %s: writing the cache failed", load.start.transfer_id)
+                logger.exception(
+                    "transfer %s: writing the cache failed",
+                    load.start.transfer_id,
+                    extra={"transfer_id": load.start.transfer_id},
+                )
             self._give_up(load, str(error))
 
     def _return_slots(self, message: Arrived | LoadComplete) -> None:
@@ -224,7 +228,7 @@ class LoadWorker:
         if load is None:
             return
         self._return_pending(load)
-        logger.warning("transfer %s is recomputed here: %s", transfer_id, reason)
+        logger.warning("transfer %s is recomputed here: %s", transfer_id, reason, extra={"transfer_id": transfer_id})
         self._send(LoadUsed(transfer_id, ok=False, reason=reason))
         self._done.add(load.start.request_id)
         self._failed.add(load.start.request_id)
@@ -235,7 +239,11 @@ class LoadWorker:
             self._complete(load, message)
         except Exception as error:  # as above; the mover has said its last word, so there is nothing to wait for
             if not isinstance(error, TransferFailed):
-                logger.exception("transfer %s: checking the cache failed", load.start.transfer_id)
+                logger.exception(
+                    "transfer %s: checking the cache failed",
+                    load.start.transfer_id,
+                    extra={"transfer_id": load.start.transfer_id},
+                )
             self._fail(load.start.transfer_id, str(error))
 
     def _complete(self, load: ActiveLoad, message: LoadComplete) -> None:

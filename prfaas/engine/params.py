@@ -1,7 +1,8 @@
 """The part of ``kv_transfer_params`` that the gateway and the connector agree on.
 
 The prefill engine gets ``{"prfaas": {"role": "prefill", "transfer_id", "secret", "timeout_s"}}``, the decode engine
-the same with the role "decode" and one more key, ``remote``: the "host:port" of the prefill engine's mover.
+the same with the role "decode" and one more key, ``remote``: the "host:port" of the prefill engine's mover. Both may
+have ``traceparent`` and ``tracestate``, their place in a trace.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prfaas.errors import RemoteProtocolError
+from prfaas.tracing import TraceContext
 
 KEY = "prfaas"
 MAX_ID_CHARS = 128
@@ -26,6 +28,7 @@ class TransferParams:
     secret: str = field(repr=False)
     timeout_s: float
     remote: str = ""
+    trace: TraceContext | None = None
 
 
 def parse_transfer_params(kv_transfer_params: Mapping[str, Any] | None) -> TransferParams | None:
@@ -48,6 +51,7 @@ def parse_transfer_params(kv_transfer_params: Mapping[str, Any] | None) -> Trans
         secret=_text(raw, "secret"),
         timeout_s=_timeout_s(raw.get("timeout_s")),
         remote=_text(raw, "remote") if role == "decode" else "",
+        trace=TraceContext.parse(raw.get("traceparent"), raw.get("tracestate")),
     )
 
 

@@ -66,14 +66,27 @@ class SaveScheduler:
         self._saves[request.request_id] = Save(request, params)
         self._transfers.add(params.transfer_id)
         adapter = self._adapters.digest_of(request.lora_request)
-        self._send(OfferSave(params.transfer_id, params.secret, request.num_prompt_tokens, params.timeout_s, adapter))
+        offered = OfferSave(
+            *(params.transfer_id, params.secret, request.num_prompt_tokens, params.timeout_s),
+            adapter=adapter,
+            trace=params.trace,
+        )
+        self._send(offered)
 
     def _is_savable(self, request: Request, params: TransferParams) -> bool:
         if params.transfer_id in self._transfers:
-            logger.warning("transfer %s is offered twice; the second request is served plainly", params.transfer_id)
+            logger.warning(
+                "transfer %s is offered twice; the second request is served plainly",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             return False
         if request.prompt_token_ids is None or request.num_prompt_tokens < 2 or request.mm_features:
-            logger.warning("transfer %s needs a prompt of at least two tokens and nothing else", params.transfer_id)
+            logger.warning(
+                "transfer %s needs a prompt of at least two tokens and nothing else",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             return False
         return True
 

@@ -252,7 +252,9 @@ class SaveWorker:
         """The mover is gone: nothing can be sent any more."""
         for save in self._saves.values():
             if not save.is_closed:
-                logger.error("transfer %s is given up: %s", save.transfer_id, reason)
+                logger.error(
+                    "transfer %s is given up: %s", save.transfer_id, reason, extra={"transfer_id": save.transfer_id}
+                )
                 save.is_closed = True
 
     def _guarded(self, save: ActiveSave, stage: Callable[..., None], *args: object) -> None:
@@ -262,11 +264,13 @@ class SaveWorker:
         try:
             stage(save, *args)
         except Exception as error:  # one in a hook kills the engine: whatever it is ends this one transfer instead
-            logger.exception("transfer %s: copying its cache failed", save.transfer_id)
+            logger.exception(
+                "transfer %s: copying its cache failed", save.transfer_id, extra={"transfer_id": save.transfer_id}
+            )
             self._give_up(save, f"copying the cache failed: {error}")
 
     def _give_up(self, save: ActiveSave, reason: str) -> None:
-        logger.warning("transfer %s is given up: %s", save.transfer_id, reason)
+        logger.warning("transfer %s is given up: %s", save.transfer_id, reason, extra={"transfer_id": save.transfer_id})
         save.is_closed = True
         self._send(Cancel(save.transfer_id, reason))
 

@@ -62,7 +62,11 @@ class SchedulerSide:
             logger.warning("request served locally: %s", error)
             params = None
         if params is not None and not self.is_connected:
-            logger.error("transfer %s stays local: the mover process is gone; restart this engine", params.transfer_id)
+            logger.error(
+                "transfer %s stays local: the mover process is gone; restart this engine",
+                params.transfer_id,
+                extra={"transfer_id": params.transfer_id},
+            )
             params = None
         self.saves.arrive(request, params)
         self.loads.arrive(request, params)

@@ -9,6 +9,7 @@ import msgspec
 from vllm.config import VllmConfig
 
 from prfaas.errors import ConfigError
+from prfaas.observe.settings import LogSettings, TraceSettings
 from prfaas.transport.settings import RateLimit, TlsSettings
 
 MIB = 1 << 20
@@ -36,6 +37,8 @@ class Settings:
         adapters: folder of each LoRA adapter by name, as vLLM is given them; caches of others stay here.
         heartbeat_s, lease_s: how often peers show that they live, and how long silence is borne.
         mover_cpus: CPUs the mover may use; empty for all.
+        logs: how the connector and the mover log.
+        traces: where the mover's spans go; None makes none.
     """
 
     engine_id: str
@@ -57,6 +60,8 @@ class Settings:
     heartbeat_s: float = 1.0
     lease_s: float = 10.0
     mover_cpus: tuple[int, ...] = ()
+    logs: LogSettings = dataclasses.field(default_factory=LogSettings)
+    traces: TraceSettings | None = None
 
     @classmethod
     def from_vllm(cls, vllm_config: VllmConfig) -> "Settings":
@@ -74,8 +79,9 @@ class Settings:
             if key not in known or key == "engine_id":
                 raise ConfigError(f"kv_connector_extra_config.{key} is not one of {', '.join(sorted(known))}")
             values[key] = tuple(value) if isinstance(value, list) else value
-        if values.get("tls") is not None:
-            values["tls"] = _tls(values["tls"])
+        for key, section in SECTIONS.items():
+            if values.get(key) is not None:
+                values[key] = _section(key, section, values[key])
         values["rate_limits"] = tuple(_rate_limit(each) for each in values.get("rate_limits", ()))
         settings = cls(engine_id=str(transfer.engine_id), **values)
         settings.check()
@@ -123,14 +129,18 @@ def _rate_limit(value: Any) -> RateLimit:
     )
 
 
-def _tls(value: Any) -> TlsSettings:
-    known = [field.name for field in dataclasses.fields(TlsSettings)]
+SECTIONS = {"tls": TlsSettings, "logs": LogSettings, "traces": TraceSettings}
+"""Settings that have settings of their own."""
+
+
+def _section(key: str, section: type[Any], value: Any) -> Any:
+    known = [field.name for field in dataclasses.fields(section)]
     try:
         if unknown := sorted(set(value) - set(known)):
-            raise ConfigError(f"kv_connector_extra_config.tls.{unknown[0]} is not one of {', '.join(known)}")
-        return msgspec.convert(value, TlsSettings)
+            raise ConfigError(f"kv_connector_extra_config.{key}.{unknown[0]} is not one of {', '.join(known)}")
+        return msgspec.convert(value, section)
     except (TypeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"kv_connector_extra_config.tls: {error}") from None
+        raise ConfigError(f"kv_connector_extra_config.{key}: {error}") from None
 
 
 def _refuse_unsupported(vllm_config: VllmConfig) -> None:

@@ -10,6 +10,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorTransfe
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from prfaas.clock import Clock, MonotonicClock
+from prfaas.engine.facts import engine_facts
 from prfaas.engine.fingerprint import build_fingerprint
 from prfaas.engine.geometry import build_layout
 from prfaas.engine.guard import attempt
@@ -97,6 +98,9 @@ class WorkerSide:
                 lease_s=settings.lease_s,
                 cpus=settings.mover_cpus or None,
                 prefixes=prefix_source(self._vllm_config, self._kv_cache_config),
+                facts=engine_facts(self._vllm_config, self._kv_cache_config),
+                logs=settings.logs,
+                traces=settings.traces,
             )
         )
         memory = torch.frombuffer(self._mover.staging.buffer, dtype=torch.uint8)

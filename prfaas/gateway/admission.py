@@ -81,5 +81,6 @@ class Admission:
         message = f"The gateway already works on {self._inflight.limit} requests; try again."
         error = RequestRejected(503, message, kind="server_error", code="overloaded", retry_after_s=1)
         self._inflight.metrics.count_rejected(error.status)
-        log.info("%r rejected status=%s code=%s", scope["path"], error.status, error.code)
+        about = {"event": "request ended", "outcome": "rejected", "status": error.status, "code": error.code}
+        log.info("%r rejected status=%s code=%s", scope["path"], error.status, error.code, extra=about)
         await error_response(error, scope["path"], {"connection": "close"})(scope, receive, send)

@@ -3,6 +3,7 @@
 from prfaas.errors import EngineUnavailable
 from prfaas.gateway.openai_error import in_openai_shape
 from prfaas.gateway.upstream import AnswerTooLarge, Upstream, UpstreamAnswer
+from prfaas.tracing import TraceContext
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """An event carries a few tokens and their logprobs; one this long is no event."""
@@ -45,7 +46,9 @@ class Answer:
         self.is_stream = upstream.status == 200 and upstream.content_type.startswith("text/event-stream")
 
     @classmethod
-    async def open(cls, upstream: Upstream, engine: str, path: str, body: bytes) -> "Answer":
+    async def open(
+        cls, upstream: Upstream, engine: str, path: str, body: bytes, trace: TraceContext | None = None
+    ) -> "Answer":
         """Send the request and wait for the first output.
 
         Raises:
@@ -53,7 +56,7 @@ class Answer:
             AnswerTooLarge: the answer, or its first event, is longer than anything sensible.
             EngineUnavailable: it cannot be reached, or breaks off before the first output.
         """
-        answer = cls(await upstream.post(engine, path, body))
+        answer = cls(await upstream.post(engine, path, body, trace))
         try:
             if answer.status >= 500 or answer.status in FULL_STATUSES:
                 raise EngineFailed(engine, answer.status)

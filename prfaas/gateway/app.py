@@ -16,7 +16,7 @@ from prfaas.gateway.api_request import PATHS, Endpoint
 from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
 from prfaas.gateway.control.make import controller_of
-from prfaas.gateway.control.route import add_plan_route
+from prfaas.gateway.control.route import add_plan_route, add_role_route
 from prfaas.gateway.dashboard import add_dashboard
 from prfaas.gateway.decision_routes import add_decision_routes
 from prfaas.gateway.direct import DirectRoutes, Handler
@@ -78,6 +78,7 @@ def create_app(
     add_decision_routes(app, live, guard)
     add_dashboard(app)
     add_operator_routes(app, operator, guard)
+    add_role_route(app, control, guard)
     if services.access.needs_key:
         _describe_keys(app)
     bounded = Admission(DirectRoutes(app, handlers), inflight)

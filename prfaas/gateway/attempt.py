@@ -8,26 +8,23 @@ decode engine reports that it recomputes, the prefill is stopped and the try goe
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import ExitStack
 from typing import Any
 
 from prfaas.errors import EngineUnavailable, TransferFailed
 from prfaas.fleet.breakers import Permit
-from prfaas.fleet.failures import AGAINST_ENGINE, AGAINST_LINK, Fault, report_fault
-from prfaas.fleet.fleet import Link
+from prfaas.fleet.failures import Fault, report_fault
 from prfaas.fleet.prefill_meter import Work
 from prfaas.gateway.answer import Answer
 from prfaas.gateway.api_request import ApiRequest
+from prfaas.gateway.claims import Claims
 from prfaas.gateway.faults import TryFailed, fault_of, fault_of_status
 from prfaas.gateway.payload import PREFILL_PATH, Transfer, decode_body, prefill_body
 from prfaas.gateway.prompt.token_ids import TokenIds
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import EngineLate
 from prfaas.gateway.ways import Way
+from prfaas.tracing import NO_SPAN, Span, TraceContext
 from prfaas.types import TransferReport
-
-OUT_OF_REACH = frozenset({Fault.UNREACHABLE, Fault.BROKE_OFF, Fault.LATE})
-"""Takes an engine out until a probe finds it well. One that answers with a failure is the breaker's to judge."""
 
 
 class Attempt:
@@ -51,60 +48,59 @@ class Attempt:
         uncached_tokens: int = 0,
         work: Work | None = None,
         silence_s: float | None = None,
+        span: Span = NO_SPAN,
     ) -> None:
         """``transfer`` is None for a way without another prefill engine. ``is_forced`` ignores breakers.
         ``uncached_tokens`` are to be prefilled as far as is known. ``work`` is that for measuring, None when it is not
         known exactly. ``silence_s`` is how long the decode engine may be silent once it has its cache, or where it
-        prefills itself from the beginning on; None for as long as it likes."""
+        prefills itself from the beginning on; None for as long as it likes. ``span`` is the request's."""
         self._services = services
         self._request = request
         self._ids = ids
         self._way = way
         self._transfer = transfer
         self._patience_s = patience_s
-        self._is_forced = is_forced
         self._uncached_tokens = uncached_tokens
         self._work = work
         self._silence_s = silence_s
-        self._load = ExitStack()
-        self._unprefilled = ExitStack()
-        self._awaiting = ExitStack()
-        self._permits = ExitStack()
+        self._claims = Claims(services, way, is_forced=is_forced)
+        self._span = span
+        self._decoding: Span = NO_SPAN
         self._answer: Answer | None = None
         self._prefill: asyncio.Task[TryFailed | None] | None = None
         self._report: asyncio.Task[TransferReport | None] | None = None
-        self._link: Permit[Link] | None = None
         self.prefilled_s: float | None = None
         self.reported_s: float | None = None
 
     async def open(self) -> Answer:
         """Start everything and wait for the first output. Raises TryFailed; then nothing of the try is wanted."""
-        decode_permit = self._permit(self._way.decode, "decode")
-        self._load.enter_context(self._services.fleet.load(self._way.decode))
-        if self._transfer is None or self._way.prefill is None or self._ids is None:
-            self._count_here()
-            with self._unprefilled:
+        claims, way = self._claims, self._way
+        decode_permit = claims.permit(way.decode, "decode")
+        claims.load()
+        if self._transfer is None or way.prefill is None or self._ids is None:
+            claims.prefill_here(self._uncached_tokens, is_stream=self._request.is_stream)
+            try:
                 return await self._within_patience(self._decode(decode_permit), decode_permit)
-        self._awaiting.enter_context(self._services.view.awaiting(self._way.decode))
-        prefill_permit = self._permit(self._way.prefill, "prefill")
-        self._link = self._link_permit(self._way.prefill)
+            finally:
+                claims.prefilled()
+        claims.await_cache()
+        prefill_permit = claims.permit(way.prefill, "prefill")
+        claims.use_link(way.prefill)
         self._report = asyncio.create_task(self._watch(self._transfer, prefill_permit))
-        self._prefill = asyncio.create_task(
-            self._run_prefill(self._way.prefill, self._ids, self._transfer, prefill_permit)
-        )
-        self._count_at(self._way.prefill)
+        self._prefill = asyncio.create_task(self._run_prefill(way.prefill, self._ids, self._transfer, prefill_permit))
+        claims.prefill_at(way.prefill, self._uncached_tokens)
         # However long the answer goes on: nobody waits behind a prefill that has ended, and no trial is one that was
         # refused or stopped.
-        self._prefill.add_done_callback(lambda _: self._unprefilled.close())
+        self._prefill.add_done_callback(lambda _: claims.prefilled())
         self._prefill.add_done_callback(lambda _: prefill_permit.drop())
         decode = asyncio.create_task(self._decode(decode_permit))
-        decode.add_done_callback(lambda _: self._awaiting.close())
+        decode.add_done_callback(lambda _: claims.has_cache())
         try:
             await self._until_prefill_is_over(decode, self._prefill, self._report)
             has_cache = self._report.done() and (report := self._report.result()) is not None and report.ok
             answer = await (self._within_patience(decode, decode_permit) if has_cache else decode)
             # There can be no stall any more: without a word of the transfer nothing is learnt of the link.
-            self._report.add_done_callback(lambda _: self._drop_link())
+            self._report.add_done_callback(lambda _: claims.drop_link())
             return answer
         finally:
             # Either its result has been taken, or nobody wants it any more.
@@ -121,16 +117,16 @@ class Attempt:
         """Close both requests; the engines abort what they had not finished. The report may still come."""
         if self._answer is not None:
             self._answer.close()
-        self._load.close()
-        self._awaiting.close()
+        self._decoding.end()
+        self._claims.leave()
         await cancel(self._prefill)
 
     async def aclose(self) -> None:
         """Close whatever still runs. Idempotent."""
         await self.stop_engines()
-        self._unprefilled.close()
+        self._claims.prefilled()
         await cancel(self._report)
-        self._permits.close()
+        self._claims.close()
 
     async def _until_prefill_is_over(
         self,
@@ -159,46 +155,30 @@ class Attempt:
                 return await decode
         except TimeoutError:
             problem = EngineLate(f"engine {engine} has all it needs and is silent for {silence_s:.3g} s")
-            raise self._failed("decode", engine, Fault.LATE, problem, permit) from None
-
-    def _count_at(self, engine: str) -> None:
-        """The prompt waits for its prefill there, until ``_unprefilled`` is closed."""
-        if self._uncached_tokens:
-            self._unprefilled.enter_context(self._services.view.prefilling(engine, self._uncached_tokens))
-
-    def _count_here(self) -> None:
-        """The same for the decode engine itself: up to its first output, or where the answer comes as a whole for as
-        long as the prefill should take. Nobody would say otherwise when it was over."""
-        if not self._uncached_tokens:
-            return
-        prefill_s = self._services.view.prefill_s(self._way.decode, self._uncached_tokens)
-        if self._request.is_stream or prefill_s:
-            self._count_at(self._way.decode)
-            self._unprefilled.enter_context(self._services.view.awaiting(self._way.decode))
-        if not self._request.is_stream and prefill_s:
-            timer = asyncio.get_running_loop().call_later(prefill_s, self._unprefilled.close)
-            self._unprefilled.callback(timer.cancel)
-
-    def _drop_link(self) -> None:
-        if self._link is not None:
-            self._link.drop()
+            raise self._claims.failed("decode", engine, Fault.LATE, problem, permit) from None
 
     def _stalled(self) -> TryFailed:
-        if self._link is not None:
-            self._link.end(False)
+        self._claims.end_link(Fault.STALLED)
         problem = f"no cache from engine {self._way.prefill} within {self._patience_s:.3g} s"
         return TryFailed("transfer", Fault.STALLED, EngineUnavailable(problem))
 
     async def _decode(self, permit: Permit[str]) -> Answer:
         engine = self._way.decode
-        body = decode_body(self._request, self._ids, self._transfer)
+        self._decoding = span = self._span_of("decode", engine)
+        body = decode_body(self._request, self._ids, self._transfer, span.context)
         work, is_stream = None if self._transfer else self._work, self._request.is_stream
         try:
-            with self._services.view.speeds.measuring(engine, work, is_timed=is_stream) as prefilling:
-                self._answer = await Answer.open(self._services.upstream, engine, self._request.path, body)
+            with (
+                self._services.tracer.span("first token", span, engine=engine),
+                self._services.view.speeds.measuring(engine, work, is_timed=is_stream) as prefilling,
+            ):
+                self._answer = await Answer.open(
+                    self._services.upstream, engine, self._request.path, body, span.context
+                )
                 prefilling.is_over = self._answer.status == 200
         except EngineUnavailable as error:
-            raise self._failed("decode", engine, fault_of(error), error, permit) from None
+            span.fail(fault_of(error))
+            raise self._claims.failed("decode", engine, fault_of(error), error, permit) from None
         permit.end(True)
         return self._answer
 
@@ -206,26 +186,35 @@ class Attempt:
         self, engine: str, ids: TokenIds, transfer: Transfer, permit: Permit[str]
     ) -> TryFailed | None:
         """Prefill to the end. Returns what went wrong, None when nothing did."""
-        body = prefill_body(self._request, ids, transfer)
+        with self._span_of("prefill", engine) as span:
+            failure = await self._prefilled(engine, ids, transfer, permit, span.context)
+            if failure is not None:
+                span.fail(failure.fault)
+            return failure
+
+    async def _prefilled(
+        self, engine: str, ids: TokenIds, transfer: Transfer, permit: Permit[str], trace: TraceContext | None
+    ) -> TryFailed | None:
+        body = prefill_body(self._request, ids, transfer, trace)
         try:
             with (
                 self._services.fleet.load(engine),
                 self._services.view.speeds.measuring(engine, self._work) as prefilling,
             ):
-                answer = await self._services.upstream.post(engine, PREFILL_PATH, body)
+                answer = await self._services.upstream.post(engine, PREFILL_PATH, body, trace)
                 try:
                     await answer.read_all()
                 finally:
                     answer.close()
                 prefilling.is_over = answer.status == 200
         except EngineUnavailable as error:
-            return self._failed("prefill", engine, fault_of(error), error, permit)
+            return self._claims.failed("prefill", engine, fault_of(error), error, permit)
         if answer.status == 200:
             self.prefilled_s = self._services.clock.now_s()
             permit.end(True)
             return None
         refusal = EngineUnavailable(f"engine {engine} answers {answer.status} to the prefill")
-        return self._failed("prefill", engine, fault_of_status(answer.status), refusal, permit)
+        return self._claims.failed("prefill", engine, fault_of_status(answer.status), refusal, permit)
 
     async def _watch(self, transfer: Transfer, prefill_permit: Permit[str]) -> TransferReport | None:
         """The decode side's word, None when none comes; that is not a failed request, its outcome is unknown."""
@@ -237,48 +226,23 @@ class Attempt:
         self.reported_s = self._services.clock.now_s()
         fault = None if report.ok else report_fault(report.reason)
         if fault is None:
-            self._unprefilled.close()
-            self._awaiting.close()
+            self._claims.prefilled()
+            self._claims.has_cache()
             prefill_permit.end(True)  # its own answer, which nobody needs, may come after the client's whole answer
-        if self._link is not None and (fault is None or fault in AGAINST_LINK):
-            self._link.end(fault is None)
-        self._drop_link()
+        self._claims.end_link(fault)
         if fault is not None:
             self._services.metrics.count_fault("transfer", fault)
             if self._prefill is not None:
                 self._prefill.cancel()  # nobody fetches its cache any more
         return report
 
-    def _permit(self, engine: str, stage: str) -> Permit[str]:
-        permit = self._services.fleet.breakers.admit(engine, is_forced=self._is_forced)
-        if permit is None:
-            raise TryFailed(stage, Fault.OPEN, EngineUnavailable(f"engine {engine} has failed too often of late"))
-        self._permits.callback(permit.drop)
-        return permit
-
-    def _link_permit(self, prefill: str) -> Permit[Link] | None:
-        """None within a site, where there is no link."""
-        engines = self._services.config.engines
-        link = (engines[prefill].site, engines[self._way.decode].site)
-        if link[0] == link[1]:
-            return None
-        permit = self._services.fleet.link_breakers.admit(link, is_forced=self._is_forced)
-        if permit is None:
-            problem = f"the link from {link[0]} to {link[1]} has failed too often of late"
-            raise TryFailed("transfer", Fault.OPEN, EngineUnavailable(problem))
-        self._permits.callback(permit.drop)
-        return permit
-
-    def _failed(
-        self, stage: str, engine: str, fault: Fault, error: EngineUnavailable, permit: Permit[str]
-    ) -> TryFailed:
-        # What an engine does that a reload has put elsewhere says nothing of the one that bears its name now.
-        is_current = self._services.upstream.is_current(engine)
-        if is_current and fault in OUT_OF_REACH:
-            self._services.fleet.note(engine, str(error))
-        if is_current and fault in AGAINST_ENGINE:
-            permit.end(False)
-        return TryFailed(stage, fault, error)
+    def _span_of(self, name: str, engine: str) -> Span:
+        """The span of one of its requests."""
+        transfer_id = self._transfer.transfer_id if self._transfer else None
+        site = self._services.config.engines[engine].site
+        return self._services.tracer.span(
+            name, self._span, kind="client", engine=engine, site=site, transfer_id=transfer_id
+        )
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:

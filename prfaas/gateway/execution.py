@@ -21,6 +21,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.ways import MAX_TRIES, Lost, Way, next_way
 from prfaas.observe.decisions import ANSWERED, Try
 from prfaas.routing.placement import Placement
+from prfaas.tracing import NO_SPAN, Span
 from prfaas.types import TransferReport
 
 
@@ -42,9 +43,12 @@ class Execution:
         placement: Placement,
         transfer: Transfer | None,
         started_s: float,
+        span: Span = NO_SPAN,
     ) -> None:
-        """``transfer`` is the first try's; ``started_s`` is when the request arrived, on the services' clock."""
+        """``transfer`` is the first try's; ``started_s`` is when the request arrived, on the services' clock; ``span``
+        is the request's."""
         self._services = services
+        self._span = span
         self._request = request
         self._ids = ids
         self._placement = placement
@@ -150,6 +154,7 @@ class Execution:
             uncached_tokens=self._placement.uncached_tokens or 0,
             work=self._placed_work(),
             silence_s=silence_s,
+            span=self._span,
         )
         try:
             answer = await self._attempt.open()

@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
+from msgspec import structs
+
 from prfaas.config import Config, EngineConfig, Role
 from prfaas.fleet.cache_fit import CacheFit
 from prfaas.fleet.fleet import EngineStatus, Fleet
@@ -43,6 +45,7 @@ class FleetView:
         self._config = config
         self._fleet = fleet
         self._converted: dict[str, Role] = {}
+        self._by_operators: set[str] = set()
         self._decoders, self._has_prefillers = self._local_roles()
         self.policy = policy_of(config.policy)
         self.links = LinkStates(config)
@@ -55,11 +58,11 @@ class FleetView:
 
     def following(self, config: Config) -> "FleetView":
         """The view of the same fleet under another configuration: what waits, what the links carried, the engines'
-        speeds and the cache's learnt size go over to it, and while a controller steers its threshold and its engines'
-        roles, too, unless the file gives others now. Requests that began with this view count in both."""
+        speeds and the cache's learnt size go over to it, and roles that operators gave, and while a controller steers
+        its threshold and its engines' roles, too, unless the file gives others now. Requests that began with this view
+        count in both."""
         view = FleetView(config, self._fleet)
-        if config.controller.mode == "on":
-            view._steered_as(self)
+        view._steered_as(self, is_controlled=config.controller.mode == "on")
         view.links = self.links.following(config)
         view.speeds = self.speeds.following(config)
         view._waiting, view._awaiting, view._cache_fit = self._waiting, self._awaiting, self._cache_fit
@@ -76,9 +79,10 @@ class FleetView:
         able = self._config.engines_able(self._config.gateway.site, role)
         return frozenset(name for name in able if role in self.roles(name))
 
-    def convert(self, engine: str, role: Role) -> None:
-        """The engine does this from now on, and nothing else."""
+    def convert(self, engine: str, role: Role, *, is_operators: bool = False) -> None:
+        """The engine does this from now on, and nothing else; because operators say so, or the controller."""
         self._converted[engine] = role
+        (self._by_operators.add if is_operators else self._by_operators.discard)(engine)
         self._states.pop(engine, None)
         self._decoders, self._has_prefillers = self._local_roles()
 
@@ -103,7 +107,7 @@ class FleetView:
     def _judged(self, link: LinkState) -> LinkState:
         """The link with what its circuit breaker says."""
         is_broken = not self._fleet.link_breakers.of((link.source, link.target)).admits
-        return replace(link, is_broken=True) if is_broken else link
+        return structs.replace(link, is_broken=True) if is_broken else link
 
     @property
     def tokenise_above(self) -> int:
@@ -156,12 +160,18 @@ class FleetView:
             or known.is_broken != is_broken
             or known.rate is not rate
         ):
-            made = replace(self._made(engine, status, waiting, is_broken, rate), awaiting=awaiting)
+            made = self._made(engine, status, waiting, awaiting, is_broken, rate)
             known = self._states[name] = _Known(status, waiting, awaiting, is_broken, rate, made)
         return known.state
 
     def _made(
-        self, engine: EngineConfig, status: EngineStatus, waiting: int, is_broken: bool, rate: PrefillRate | None
+        self,
+        engine: EngineConfig,
+        status: EngineStatus,
+        waiting: int,
+        awaiting: int,
+        is_broken: bool,
+        rate: PrefillRate | None,
     ) -> EngineState:
         capacity = engine.max_requests
         return EngineState(
@@ -178,6 +188,7 @@ class FleetView:
             prefill=rate,
             decode_load=None if capacity is None else min(1.0, status.inflight / capacity),
             adapters=self._adapters_of(status),
+            awaiting=awaiting,
         )
 
     def _local_roles(self) -> tuple[frozenset[str], bool]:
@@ -185,15 +196,17 @@ class FleetView:
         decoders = self.playing("decode")
         return decoders, bool(self.playing("prefill") - decoders)
 
-    def _steered_as(self, former: "FleetView") -> None:
-        """Take over what a controller has set, where the file says what it said before."""
+    def _steered_as(self, former: "FleetView", *, is_controlled: bool) -> None:
+        """Take over what operators, and a controller if there is one, have set, where the file says what it said
+        before."""
         before, now = former._config, self._config
-        if before.policy.threshold_tokens == now.policy.threshold_tokens:
+        if is_controlled and before.policy.threshold_tokens == now.policy.threshold_tokens:
             self.set_threshold(former.policy.threshold_tokens)
         for name, role in former._converted.items():
             engine, as_before = now.engines.get(name), before.engines[name]
-            if engine is not None and engine.convertible and _place(engine) == _place(as_before):
-                self._converted[name] = role
+            is_kept = is_controlled or name in former._by_operators
+            if is_kept and engine is not None and engine.convertible and _place(engine) == _place(as_before):
+                self.convert(name, role, is_operators=name in former._by_operators)
         self._decoders, self._has_prefillers = self._local_roles()
 
     def _adapters_of(self, status: EngineStatus) -> frozenset[str] | None:

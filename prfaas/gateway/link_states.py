@@ -4,7 +4,9 @@ Both ends of a transfer tell of it; the sending end knows more, so its word is t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from prfaas.config import Config, LinkConfig
 from prfaas.fleet.egress import EgressWindow

@@ -14,6 +14,7 @@ from prfaas.fleet.fleet import EngineStatus
 from prfaas.gateway.changes import Changes
 from prfaas.gateway.live import Live
 from prfaas.gateway.operator_state import OperatorState, OperatorStore
+from prfaas.gateway.services import GatewayServices
 
 STATE_INTERVAL_S = 0.5
 """How soon the other processes of a gateway follow: soon enough for a hand, and nothing to read a small file for."""
@@ -39,10 +40,7 @@ class Operator:
             RequestRejected: there is no such engine.
             ConfigError: the state cannot be kept.
         """
-        names = self._live.now.fleet.names
-        if name not in names:
-            known = ", ".join(names)
-            raise RequestRejected(404, f"There is no engine {name[:100]!r} (known: {known}).", code="engine_not_found")
+        check_engine(self._live.now, name)
 
         def change(state: OperatorState) -> OperatorState:
             drained = state.drained | {name} if is_drained else state.drained - {name}
@@ -143,6 +141,14 @@ class Operator:
     def _breaker(self, breaker: Breaker) -> Mapping[str, Any]:
         for_s = self._live.now.clock.now_s() - breaker.since_s
         return {"breaker": breaker.state.value, "breaker_for_s": round(for_s, 3)}
+
+
+def check_engine(services: GatewayServices, name: str) -> None:
+    """There is such an engine. Raises RequestRejected."""
+    names = services.fleet.names
+    if name not in names:
+        known = ", ".join(names)
+        raise RequestRejected(404, f"There is no engine {name[:100]!r} (known: {known}).", code="engine_not_found")
 
 
 def state_since_s(status: EngineStatus) -> float:

@@ -8,6 +8,7 @@ import msgspec
 
 from prfaas.gateway.api_request import ApiRequest
 from prfaas.gateway.prompt.token_ids import TokenIds
+from prfaas.tracing import TraceContext
 
 PREFILL_PATH = "/v1/completions"
 
@@ -29,11 +30,13 @@ class Transfer:
     timeout_s: float
 
 
-def decode_body(request: ApiRequest, ids: TokenIds | None, transfer: Transfer | None) -> bytes:
+def decode_body(
+    request: ApiRequest, ids: TokenIds | None, transfer: Transfer | None, trace: TraceContext | None = None
+) -> bytes:
     """The client's request for the decode engine, with the token ids where they are known.
 
     Chat needs its messages besides the ids (tool and reasoning parsers look at them); a completion's prompt is
-    replaced by its ids.
+    replaced by its ids. ``trace`` is what the transfer belongs to.
     """
     body: dict[str, Any] = {**request.body}
     params: dict[str, Any] = {}
@@ -42,13 +45,13 @@ def decode_body(request: ApiRequest, ids: TokenIds | None, transfer: Transfer | 
     elif ids is not None:
         body["prompt"] = ids.json
     if transfer is not None:
-        params["prfaas"] = {**_shared(transfer, "decode"), "remote": transfer.remote}
+        params["prfaas"] = {**_shared(transfer, "decode", trace), "remote": transfer.remote}
     if params:
         body["kv_transfer_params"] = params
     return msgspec.json.encode(body)
 
 
-def prefill_body(request: ApiRequest, ids: TokenIds, transfer: Transfer) -> bytes:
+def prefill_body(request: ApiRequest, ids: TokenIds, transfer: Transfer, trace: TraceContext | None = None) -> bytes:
     """The request for the prefill engine: the prompt and nothing of what the client wants done with it."""
     body = {
         "model": request.body["model"],
@@ -56,17 +59,18 @@ def prefill_body(request: ApiRequest, ids: TokenIds, transfer: Transfer) -> byte
         "max_tokens": 1,
         "temperature": 0,
         "stream": False,
-        "kv_transfer_params": {"prfaas": _shared(transfer, "prefill")},
+        "kv_transfer_params": {"prfaas": _shared(transfer, "prefill", trace)},
     }
     if request.cache_salt is not None:
         body["cache_salt"] = request.cache_salt
     return msgspec.json.encode(body)
 
 
-def _shared(transfer: Transfer, role: str) -> Mapping[str, Any]:
+def _shared(transfer: Transfer, role: str, trace: TraceContext | None) -> Mapping[str, Any]:
     return {
         "role": role,
         "transfer_id": transfer.transfer_id,
         "secret": transfer.secret,
         "timeout_s": transfer.timeout_s,
+        **(trace.fields() if trace else {}),
     }

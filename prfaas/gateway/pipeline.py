@@ -27,8 +27,10 @@ from prfaas.gateway.prompt.tokens import PromptTokens
 from prfaas.gateway.record import Job, log, refused
 from prfaas.gateway.relay import Relay
 from prfaas.gateway.services import GatewayServices
+from prfaas.observe.logs import REQUEST_ID
 from prfaas.routing.place import place
 from prfaas.routing.placement import Placement, Refusal
+from prfaas.tracing import Span, TraceContext
 
 
 async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
@@ -36,6 +38,8 @@ async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
     services = live.now
     started_s = services.clock.now_s()
     request_id = given_id(request.headers) or services.ids.request_id()
+    REQUEST_ID.set(request_id)
+    span = _span(services, endpoint, request, request_id)
     visit: Visit | None = None
     try:
         with ExitStack() as unless_placed:
@@ -43,7 +47,7 @@ async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
             visit.begin()
             unless_placed.callback(visit.close)
             async with asyncio.timeout(services.config.gateway.request_timeout_s):
-                relay = await _relay(live, endpoint, request, visit, request_id, started_s)
+                relay = await _relay(live, endpoint, request, visit, request_id, started_s, span)
             unless_placed.pop_all()
             shape = shape_of(PATHS[endpoint]) if endpoint in PASSED else None
             return Visited(relay, visit, shape, services.demand.note_answer)
@@ -55,19 +59,42 @@ async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
         # The server cancels a request once, when its patience at shutdown ends; what follows is the end it wants.
         rejection = stopping()
     except ClientDisconnect:
-        log.info("%s %s cancelled before it was placed", request_id, endpoint)
+        about = {"event": "request ended", "endpoint": endpoint, "outcome": "cancelled"}
+        log.info("%s %s cancelled before it was placed", request_id, endpoint, extra=about)
+        span.note(outcome="cancelled")
+        span.end()
         return Response(status_code=400)
-    return _rejected(services, endpoint, visit, rejection, request_id)
+    except Exception as bug:  # of ours: told to the client and logged by whoever called
+        span.fail(type(bug).__name__)
+        span.end()
+        raise
+    return _rejected(services, endpoint, visit, rejection, request_id, span)
+
+
+def _span(services: GatewayServices, endpoint: Endpoint, request: Request, request_id: str) -> Span:
+    """The request's, within the client's if it says of one."""
+    tracer, theirs = services.tracer, None
+    if tracer.is_on:
+        theirs = TraceContext.parse(request.headers.get("traceparent"), request.headers.get("tracestate", ""))
+    return tracer.span("request", theirs, kind="server", request_id=request_id, endpoint=endpoint)
 
 
 async def _relay(
-    live: Live, endpoint: Endpoint, request: Request, visit: Visit, request_id: str, started_s: float
+    live: Live,
+    endpoint: Endpoint,
+    request: Request,
+    visit: Visit,
+    request_id: str,
+    started_s: float,
+    span: Span,
 ) -> Relay:
     arrived = live.now
-    api_request, prompt, read_s = await _prepared(arrived, endpoint, request, visit)
+    api_request, prompt, read_s = await _prepared(arrived, endpoint, request, visit, span)
     tokenised_s = arrived.clock.now_s()
     if not visit.enter_now():
-        await unless_left(request.receive, visit.enter())
+        with arrived.tracer.span("turn", span, priority=visit.priority):
+            await unless_left(request.receive, visit.enter())
+    placing = arrived.tracer.span("place", span)
     hits = await _hits(live.now, api_request, prompt)
     services = live.now
     if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
@@ -85,6 +112,8 @@ async def _relay(
     )
     placement = place(features, services.view.snapshot(), services.view.policy)
     placed_s = services.clock.now_s()
+    placing.note(outcome="refused" if isinstance(placement, Refusal) else placement.kind)
+    placing.end()
     if (uncached := uncached_here(features, placement, visit.expected_tokens)) is not None:
         services.demand.note_arrival(placed_s, uncached)
     placed_after_s = placed_s - started_s
@@ -107,6 +136,7 @@ async def _relay(
         arrived_unix_s=services.unix_s() - placed_after_s,
         read_after_s=read_s - started_s,
         tokenised_after_s=tokenised_s - started_s,
+        span=span,
     )
     return Relay(services, job)
 
@@ -120,7 +150,7 @@ async def _hits(services: GatewayServices, request: ApiRequest, prompt: PromptTo
 
 
 async def _prepared(
-    services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit
+    services: GatewayServices, endpoint: Endpoint, request: Request, visit: Visit, span: Span
 ) -> tuple[ApiRequest, PromptTokens, float]:
     """The request, checked and salted, and its prompt, for which the tenant has been charged; and when it was read."""
     raw = await read_body(request, services.config.gateway.max_body_bytes)
@@ -132,18 +162,28 @@ async def _prepared(
         api_request = visit.tenant.salted(api_request)
     prompt = UNTOUCHED if is_passed else services.tokenizer.tokens_now(api_request, services.view.tokenise_above)
     if prompt is None:
-        prompt = await unless_left(request.receive, services.tokenizer.tokens_of(api_request))
+        with services.tracer.span("tokenise", span):
+            prompt = await unless_left(request.receive, services.tokenizer.tokens_of(api_request))
     visit.charge(expected_tokens(api_request, prompt, len(raw)))
     return api_request, prompt, read_s
 
 
 def _rejected(
-    services: GatewayServices, endpoint: Endpoint, visit: Visit | None, error: RequestRejected, request_id: str
+    services: GatewayServices,
+    endpoint: Endpoint,
+    visit: Visit | None,
+    error: RequestRejected,
+    request_id: str,
+    span: Span,
 ) -> Response:
     """The gateway's own answer, counted and logged; ``visit`` is None when nobody knows whose request it was."""
     services.metrics.count_rejected(error.status)
     tenant = visit.refused(error) if visit else "-"
-    log.info("%s %s rejected status=%s code=%s tenant=%s", request_id, endpoint, error.status, error.code, tenant)
+    said = "%s %s rejected status=%s code=%s tenant=%s"
+    about = {"endpoint": endpoint, "outcome": "rejected", "status": error.status, "code": error.code, "tenant": tenant}
+    log.info(said, request_id, endpoint, error.status, error.code, tenant, extra={**about, "event": "request ended"})
+    span.note(**about)
+    span.end()
     headers = {**(visit.headers() if visit else {}), **_rejection_headers(request_id, error)}
     return error_response(error, PATHS[endpoint], headers)
 

@@ -13,6 +13,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.observe.decisions import ANSWERED, Decision
 from prfaas.routing.placement import Placement, Refusal
 from prfaas.routing.snapshot import RequestFeatures
+from prfaas.tracing import NO_SPAN, Span
 from prfaas.types import TransferReport
 
 log = logging.getLogger("prfaas.gateway")
@@ -38,6 +39,7 @@ class Job:
         waited_s: how long it waited for its turn.
         arrived_unix_s: when the request arrived, for people.
         read_after_s, tokenised_after_s: seconds from then to its whole body and to its tokens.
+        span: what it is in a trace; whoever ends the request ends it.
     """
 
     request_id: str
@@ -52,10 +54,12 @@ class Job:
     arrived_unix_s: float = 0.0
     read_after_s: float = 0.0
     tokenised_after_s: float = 0.0
+    span: Span = NO_SPAN
 
     def execution(self, services: GatewayServices) -> Execution:
         """The job on its engines, not yet started."""
-        return Execution(services, self.request, self.prompt.ids, self.placement, self.transfer, self.started_s)
+        placed = (self.placement, self.transfer, self.started_s)
+        return Execution(services, self.request, self.prompt.ids, *placed, self.span)
 
     def decision(self) -> Decision:
         """The decision as it was taken."""
@@ -157,9 +161,12 @@ def headers_of(decision: Decision, site: str) -> list[tuple[bytes, bytes]]:
 
 
 def log_ended(decision: Decision) -> None:
-    """One line per request: ids, placement, reasons, status, tokens, seconds; never the prompt."""
+    """One line per request: ids, placement, reasons, status, tokens, seconds; never the prompt. The event is
+    ``request ended``, with the same as fields; of a refusal, whose end is told by who answers it, it is another."""
+    event = "placement refused" if decision.outcome == "refused" else "request ended"
     report = decision.report
     level = logging.WARNING if decision.outcome in ("recomputed", "unknown", "error") else logging.INFO
+    reason = "; ".join(filter(None, (*decision.reasons, decision.detail, report.reason if report else "")))
     log.log(
         level,
         "%s %s %s status=%s outcome=%s decode=%s prefill=%s transfer=%s tokens=%s remote_tokens=%s bytes=%s "
@@ -180,8 +187,37 @@ def log_ended(decision: Decision) -> None:
         _seconds(decision.total_s),
         decision.tenant or "-",
         _seconds(decision.waited_s),
-        "; ".join(filter(None, (*decision.reasons, decision.detail, report.reason if report else ""))),
+        reason,
+        extra=_fields(decision) | {"event": event, "reason": reason},
     )
+
+
+def note_ended(span: Span, decision: Decision) -> None:
+    """The same in the request's span, which ends."""
+    if decision.outcome == "error":
+        span.fail(decision.detail or "error")
+    span.note(**{**_fields(decision), "request_id": decision.request_id})
+    span.end()
+
+
+def _fields(decision: Decision) -> dict[str, str | int | float | None]:
+    return {
+        "request_id": decision.request_id,
+        "endpoint": decision.endpoint,
+        "placement": decision.placement,
+        "status": decision.status,
+        "outcome": decision.outcome,
+        "decode": decision.decode or None,
+        "prefill": decision.prefill,
+        "transfer_id": decision.transfer_id,
+        "prompt_tokens": decision.prompt_tokens,
+        "remote_tokens": decision.report.tokens if decision.report else None,
+        "tries": len(decision.tries),
+        "first_output_s": decision.first_output_s,
+        "total_s": decision.total_s,
+        "waited_s": decision.waited_s,
+        "tenant": decision.tenant or None,
+    }
 
 
 def _seconds(value: float | None) -> str:

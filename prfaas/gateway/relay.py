@@ -16,7 +16,7 @@ from prfaas.gateway.attempt import cancel
 from prfaas.gateway.client import client_left
 from prfaas.gateway.execution import Execution
 from prfaas.gateway.openai_error import error_body, internal_error, stopping, timed_out
-from prfaas.gateway.record import Job, headers_of, log_ended, outcome_of, recompute_cause
+from prfaas.gateway.record import Job, headers_of, log_ended, note_ended, outcome_of, recompute_cause
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import AnswerTooLarge
 
@@ -173,6 +173,7 @@ class Relay(Response):
         metrics, is_stream = self._services.metrics, self._job.request.is_stream
         metrics.count_ended(self._decision, is_stream=is_stream, cause=recompute_cause(self._decision))
         log_ended(self._decision)
+        note_ended(self._job.span, self._decision)
 
 
 def _rejection(error: EngineUnavailable | TimeoutError) -> RequestRejected:

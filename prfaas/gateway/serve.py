@@ -32,6 +32,11 @@ from prfaas.gateway.services import GatewayServices, ReportSource
 from prfaas.gateway.upstream import Upstream, tls_context
 from prfaas.gateway.workers import METRICS_FOLDER
 from prfaas.observe.metrics import Metrics
+from prfaas.observe.settings import TraceSettings
+from prfaas.observe.traces import open_tracer
+
+FLUSH_S = 3.0
+"""For the last spans, when the last answer has ended: whoever stops the gateway waits."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +81,10 @@ def serve(
         server = _Server(server_settings(services, source), inherited.pipe if inherited else None)
         # uvicorn stops gracefully and then raises the signal again; after Ctrl-C there is nothing left to do.
         with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+            try:
+                server.run(sockets=[listener])
+            finally:
+                services.tracer.close(FLUSH_S)
 
 
 def server_settings(services: GatewayServices, source: ConfigSource | None = None) -> uvicorn.Config:
@@ -101,10 +109,12 @@ def server_settings(services: GatewayServices, source: ConfigSource | None = Non
 
 
 def build_services(config: Config, reports: ReportSource) -> GatewayServices:
-    """The gateway's collaborators as they are in production. Raises ConfigError when tokenizer or keys are unusable."""
+    """The gateway's collaborators as they are in production. Raises ConfigError when tokenizer, keys or traces are
+    unusable."""
     clock = MonotonicClock()
     fleet = Fleet(config.engines, clock)
     metrics = Metrics(os.environ.get(METRICS_FOLDER))
+    tracer = open_tracer(_traces(config), metrics.count_spans)
     return GatewayServices(
         config=config,
         tokenizer=CheckedTokenizer(load_tokenizer(config.model.path, config.model.max_model_len)),
@@ -121,6 +131,7 @@ def build_services(config: Config, reports: ReportSource) -> GatewayServices:
         metrics=metrics,
         access=build_access(config, os.environ, clock, metrics),
         started_unix_s=int(time.time()),
+        tracer=tracer,
     )
 
 
@@ -162,3 +173,8 @@ def warn(config: Config) -> None:
 def _tls_to_engines(config: Config) -> ssl.SSLContext:
     ours = config.sites[config.gateway.site].tls
     return tls_context(ours if isinstance(ours, TlsConfig) else None)
+
+
+def _traces(config: Config) -> TraceSettings | None:
+    traces, site = config.observe.traces, config.gateway.site
+    return TraceSettings(**traces.fields("gateway", site=site)) if traces else None

@@ -20,6 +20,7 @@ from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import DecisionRing
 from prfaas.observe.metrics import Metrics
 from prfaas.prefix import PrefixUpdate
+from prfaas.tracing import NO_TRACER, Tracer
 from prfaas.types import MoverStatistics, TransferReport
 
 
@@ -102,6 +103,7 @@ class GatewayServices:
     access: Access = field(default_factory=open_access)
     pace: Pace = field(default_factory=Pace)
     demand: Demand = field(default_factory=Demand)
+    tracer: Tracer = NO_TRACER
     started_unix_s: int = 0
     unix_s: Callable[[], float] = time.time
     probe_interval_s: float = 1.0

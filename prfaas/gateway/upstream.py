@@ -12,6 +12,7 @@ import msgspec
 
 from prfaas.config import TlsConfig
 from prfaas.errors import ConfigError, EngineUnavailable
+from prfaas.tracing import TraceContext
 
 CONNECT_TIMEOUT_S = 5.0
 """An engine that does not accept within this time is as good as gone."""
@@ -155,12 +156,14 @@ class Upstream:
         if self._connections.session is not None:
             await self._connections.session.close()
 
-    async def post(self, engine: str, path: str, payload: bytes) -> UpstreamAnswer:
+    async def post(self, engine: str, path: str, payload: bytes, trace: TraceContext | None = None) -> UpstreamAnswer:
         """Send a JSON request; returns when the head of the answer is there. Raises EngineUnavailable.
 
-        Cancelling closes the connection, upon which the engine aborts the request.
+        Cancelling closes the connection, upon which the engine aborts the request. ``trace`` is what it belongs to.
         """
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if trace is not None:
+            headers |= trace.fields()
         try:
             response = await self._opened().post(
                 self._urls[engine] + path, data=_sendable(payload), headers=headers, allow_redirects=False

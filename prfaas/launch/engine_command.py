@@ -60,10 +60,11 @@ def engine_command(config: Config, engine_name: str, vllm_args: Sequence[str] = 
         "--no-disable-hybrid-kv-cache-manager",
         *("--prefix-caching-hash-algo", "sha256_cbor"),
         *("--kv-events-config", json.dumps(_events_config(engine_name, port))),
+        *_trace_args(config),
         *vllm_args,
     )
     # Both sides must lay out the convolution state alike; vLLM's default differs between platforms.
-    env = {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"}
+    env = {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"} | _trace_env(config)
     if all(Path(path).is_dir() for path in (config.model.path, *config.model.adapters.values())):
         env["HF_HUB_OFFLINE"] = "1"
     return Command(argv, env)
@@ -77,6 +78,20 @@ def _adapter_args(model: ModelConfig) -> tuple[str, ...]:
         json.dumps({"name": name, "path": path, "base_model_name": model.name}) for name, path in model.adapters.items()
     ]
     return ("--enable-lora", "--lora-modules", *modules)
+
+
+def _trace_args(config: Config) -> tuple[str, ...]:
+    """Have vLLM make its own span of each request, where it is told a collector."""
+    traces = config.observe.traces
+    return ("--otlp-traces-endpoint", traces.endpoint) if traces and traces.endpoint else ()
+
+
+def _trace_env(config: Config) -> dict[str, str]:
+    """What vLLM has no options for: the protocol, gRPC unless it is told otherwise, and its name."""
+    traces = config.observe.traces
+    if not traces:
+        return {}
+    return {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": traces.service("engine")}
 
 
 def _events_config(engine_name: str, port: int) -> dict[str, object]:
@@ -100,6 +115,7 @@ def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> 
     peers, also_dials = _dialed(config, engine_name, engine)
     over_grpc = config.linked_prefill_engines(engine.site, "grpc") if engine.may("decode") else {}
     serves_neighbours = engine.convertible or engine_name in config.neighbour_prefill_engines(engine.site)
+    traces = config.observe.traces
     connector, module = CONNECTOR
     extra: dict[str, object] = {
         "listen": engine.kv,
@@ -117,6 +133,8 @@ def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> 
         "link_gbps": max(
             (link.bandwidth_gbps for link in config.links if engine.site in (link.source, link.target)), default=0
         ),
+        "logs": config.observe.log_fields(engine.site, engine_name),
+        "traces": traces.fields("mover", site=engine.site, engine=engine_name) if traces else None,
     }
     return {
         "kv_connector": connector,

@@ -172,7 +172,7 @@ class Engine:
                 if line.startswith(b"data: [DONE]"):
                     is_over = True
                 elif line.startswith(b'data: {"error"'):
-                    raise EngineUnavailable(f"{self.url} failed {doing}: {_words(line[6:])}")
+                    raise EngineUnavailable(f"{self.url} failed {doing}: {own_words(line[6:])}")
                 else:
                     yield self.clock.now_s(), line[6:]
         if not is_over:
@@ -190,7 +190,7 @@ class Engine:
 
     def _refused(self, status: int, text: bytes, doing: str) -> None:
         kind = ConfigError if 400 <= status < 500 else EngineUnavailable
-        raise kind(f"{self.url} answers {status} {doing}: {_words(text)}")
+        raise kind(f"{self.url} answers {status} {doing}: {own_words(text)}")
 
     async def _metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
         """Labels and values of each metric."""
@@ -211,8 +211,8 @@ class Engine:
         return text
 
 
-def _words(text: bytes) -> str:
-    """An engine's own words, without what is around them."""
+def own_words(text: bytes) -> str:
+    """A server's own words, without what is around them."""
     try:
         told = json.loads(text)
         return str((told.get("error") or told)["message"])[:ERROR_CHARS]

@@ -76,6 +76,11 @@ class Metrics:
             "Faults on the way to answers, by stage and reason; most are made good by another try.",
             ["stage", "reason"],
         )
+        self._spans = defined.counter(
+            "prfaas_trace_spans_total",
+            "Spans of traces that were sent, or dropped because nobody took them in time.",
+            ["outcome"],
+        )
         self._first_output_s = defined.histogram(
             "prfaas_time_to_first_token_seconds",
             "From the request's arrival to the engine's first output (streamed answers).",
@@ -149,6 +154,10 @@ class Metrics:
     def count_fault(self, stage: str, reason: str) -> None:
         """Something failed; whether the request did is another question."""
         self._faults.labels(stage, reason).inc()
+
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """So many spans were ``sent`` or ``dropped``. From any thread."""
+        self._spans.labels(outcome).inc(spans)
 
     def forget(self, engine: str) -> None:
         """The engine was taken out of the configuration."""

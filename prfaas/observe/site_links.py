@@ -26,7 +26,7 @@ class SiteLinkFigures:
     bandwidth_bytes_s: float = _shown("bandwidth_bytes_per_second", "What the configuration says that it carries.")
     goodput_bytes_s: float = _shown("goodput_bytes_per_second", "What it carries, over the time in which it is used.")
     utilisation: float = _shown("utilisation_ratio", "Share of the bandwidth in use, over all time.")
-    queued_bytes: int = _shown("queued_bytes", "Cache bytes on their way, or waiting for it.")
+    queued_bytes: float = _shown("queued_bytes", "Cache bytes on their way, or waiting for it.")
     rtt_s: float = _shown("rtt_seconds", "The longest round trip of its pairs of engines now, queues included.")
     is_congested: bool = _shown("congested", "1 when queues on the path grow, or it drops too much.")
     is_scarce: bool = _shown("scarce", "1 while placement spares it: the higher threshold holds.")

@@ -19,6 +19,9 @@ from typing import Literal
 from prfaas.observe.decisions import ANSWERED, Decision, Try
 from prfaas.types import TransferReport
 
+ROUNDED_S = 1e-3
+"""Tries are told to a tenth of a millisecond; what is shorter than some of these may be nothing at all."""
+
 StageName = Literal[
     "read",
     "tokenise",
@@ -83,24 +86,26 @@ def _in_gateway(decision: Decision, site: str) -> Iterator[Stage]:
 def _on_engines(decision: Decision, sites: Mapping[str, str]) -> Iterator[Stage]:
     if _is_refused(decision):
         return
-    if not decision.tries:
-        if decision.outcome == "running":
-            yield _running(decision, sites)
-        return
-    *lost, last = decision.tries
-    for each in lost if last.outcome == ANSWERED else decision.tries:
-        yield _failed(each, sites)
-    if last.outcome == ANSWERED:
-        if last.prefill is None:
-            yield from _prefilled_there(decision, last, sites)
-        else:
-            yield from _handed_over(decision, last, last.prefill, sites)
+    last = decision.tries[-1] if decision.tries else None
+    for each in decision.tries:
+        if each.outcome != ANSWERED:
+            yield _failed(each, sites)
+    if last is None or last.outcome != ANSWERED:
+        yield from _unanswered(decision, last, sites)
+    elif last.prefill is None:
+        yield from _prefilled_there(decision, last, sites)
+    else:
+        yield from _handed_over(decision, last, last.prefill, sites)
 
 
-def _running(decision: Decision, sites: Mapping[str, str]) -> Stage:
-    """Whatever it is doing now is known when it has ended."""
-    engine = decision.prefill or decision.decode
-    return Stage("prefill", decision.placed_after_s, None, engine, sites.get(engine, ""), note="under way")
+def _unanswered(decision: Decision, last: Try | None, sites: Mapping[str, str]) -> Iterator[Stage]:
+    """What no try tells of: it is under way and told when it has ended, or it was ended before its first output."""
+    begins_s = decision.placed_after_s if last is None else last.began_after_s + last.seconds
+    is_running = decision.outcome == "running"
+    if is_running or (decision.total_s or 0.0) - begins_s > ROUNDED_S:
+        engine = decision.prefill or decision.decode
+        note = "under way" if is_running else "ended before any output"
+        yield Stage("prefill", begins_s, decision.total_s, engine, sites.get(engine, ""), note=note)
 
 
 def _failed(lost: Try, sites: Mapping[str, str]) -> Stage:

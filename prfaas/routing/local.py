@@ -9,12 +9,21 @@ from prfaas.routing.snapshot import EngineState
 
 KEPT_LOCAL = 2
 """Prefill engines of the site that are weighed to the end: the best, and one to fall back to."""
+FAIR_SHARE, FEW_REQUESTS = 1.25, 2
+"""An engine has more than its share from so many times the mean on, and a few: then a cached prompt is not worth the
+wait for a place in its batch (decision 046)."""
+CROWDED = 1e3
+"""Cost of having more than that: beyond any score."""
 
 
 def choose_decoders(case: Case, decoders: list[EngineState], count: int) -> list[EngineState]:
-    """The best engines to decode the request, best first: prefix affinity weighed against load."""
+    """The best engines to decode the request, best first: prefix affinity weighed against load, and engines that have
+    more than their share last."""
     weights, tokens = case.policy.weights, case.tokens
     costs = [-each for each in scores(decoders, case.hits(decoders), tokens, weights)]
+    if case.features.hits:  # without affinity load alone spreads requests
+        most = FAIR_SHARE * sum(engine.inflight for engine in decoders) / len(decoders) + FEW_REQUESTS
+        costs = [cost + CROWDED * (engine.inflight > most) for engine, cost in zip(decoders, costs, strict=True)]
     return [decoders[at] for at in best_first(costs, case.fleet.turn, count)]
 
 

@@ -17,17 +17,18 @@ def scores(
     weights: Weights,
     links: Sequence[LinkState] | None = None,
 ) -> list[float]:
-    """Of each engine, larger is better; in one loop, because every decision looks at all of them.
+    """Of each engine, larger is better; in few loops, because every decision looks at all of them.
 
     Args:
         hits: what each engine has of the prompt.
         tokens: length of the prompt, 0 when unknown.
         links: to each engine's site, None for engines of this one.
     """
-    found, queue = [], weights.queue * QUEUE_TOKENS
-    for engine, hit in zip(engines, hits, strict=True):
-        total = weights.load * load_score(engine) + queue / (QUEUE_TOKENS + engine.waiting_tokens)
-        found.append(total + weights.prefix * hit / tokens if hit else total)
+    load, queue = weights.load, weights.queue * QUEUE_TOKENS
+    found = [load * load_score(engine) + queue / (QUEUE_TOKENS + engine.waiting_tokens) for engine in engines]
+    if any(hits):
+        pairs = zip(found, hits, strict=True)
+        found = [total + weights.prefix * hit / tokens if hit else total for total, hit in pairs]
     if links is None:
         return found
     return [total + weights.link * link_score(link) for total, link in zip(found, links, strict=True)]

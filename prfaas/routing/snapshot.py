@@ -1,7 +1,6 @@
 """What a placement decision looks at: frozen values, the same for as long as the decision takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -32,8 +31,7 @@ class RequestFeatures(msgspec.Struct, frozen=True, gc=False):
     adapter: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineState:
+class EngineState(msgspec.Struct, frozen=True, gc=False):
     """One engine as the gateway sees it.
 
     Attributes:
@@ -70,8 +68,7 @@ class EngineState:
         return self.prefill.source if self.prefill else None
 
 
-@dataclass(frozen=True, slots=True)
-class LinkState:
+class LinkState(msgspec.Struct, frozen=True, gc=False):
     """A directed link, all transfers of all engines on it together.
 
     Attributes:
@@ -101,8 +98,7 @@ class LinkState:
     is_broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FleetSnapshot:
+class FleetSnapshot(msgspec.Struct, frozen=True, gc=False):
     """The fleet at one moment.
 
     Attributes:

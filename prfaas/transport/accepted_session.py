@@ -7,6 +7,7 @@ from typing import Protocol
 
 from prfaas.clock import Clock
 from prfaas.errors import RemoteProtocolError, TransferFailed
+from prfaas.tracing import TraceContext
 from prfaas.transport.meter import LinkMeter
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.sender_pool import SaveApplier, SenderPool
@@ -152,7 +153,8 @@ class AcceptedSession:
     def bind(self, save: Save, message: Open) -> None:
         """A save belongs to this session from now on, unless the two do not fit."""
         self.saves[message.handle] = save
-        self._owner.apply(save, save.open(message.handle, message.adapter))
+        opener = TraceContext.parse(message.traceparent, message.tracestate)
+        self._owner.apply(save, save.open(message.handle, message.adapter, opener))
 
     def unbind(self, save: Save) -> None:
         """The save is over."""

@@ -1,4 +1,4 @@
-"""The TCP port for frames: takes connections that know a session's token, drops all others without a word."""
+"""The TCP port for frames: takes connections that know a token of this mover, drops all others without a word."""
 
 import asyncio
 import hmac
@@ -6,9 +6,9 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 from prfaas.errors import ConfigError, RemoteProtocolError
-from prfaas.transport.accepted_session import AcceptedSession
 from prfaas.transport.data_socket import JOIN_BYTES, decode_join, receive_exactly, tune
 from prfaas.transport.data_stream import DataStream, SocketStream
 from prfaas.transport.path_fit import fit
@@ -24,17 +24,38 @@ MAX_JOINING = 64
 log = logging.getLogger(__name__)
 
 
-def owner_of(sessions: Iterable[AcceptedSession], token: bytes) -> AcceptedSession | None:
-    """The session with this token; takes as long for a wrong one, however near it comes."""
-    owners = [session for session in sessions if hmac.compare_digest(session.token, token)]
-    return owners[0] if owners else None
+class Senders(Protocol):
+    """What sends on data connections."""
+
+    def join(self, stream: DataStream, connection: int) -> bool:
+        """Take a data connection that showed the token; False when it cannot be taken."""
+        ...
+
+
+class DataOwner(Protocol):
+    """Whose data connections these are: a session's, or a probe's."""
+
+    @property
+    def token(self) -> bytes: ...
+
+    @property
+    def senders(self) -> Senders: ...
+
+
+Owner = TypeVar("Owner", bound=DataOwner)
+
+
+def owner_of(owners: Iterable[Owner], token: bytes) -> Owner | None:
+    """The one with this token; takes as long for a wrong one, however near it comes."""
+    found = [owner for owner in owners if hmac.compare_digest(owner.token, token)]
+    return found[0] if found else None
 
 
 class DataPort:
-    """Accepts data connections and gives each to the session it belongs to."""
+    """Accepts data connections and gives each to whoever it belongs to."""
 
     def __init__(
-        self, host: str, port: int, sessions: Callable[[], list[AcceptedSession]], ring: KeyRing | None, lease_s: float
+        self, host: str, port: int, owners: Callable[[], list[DataOwner]], ring: KeyRing | None, lease_s: float
     ) -> None:
         try:
             self._listener = socket.create_server((host, port), backlog=MAX_JOINING)
@@ -42,7 +63,7 @@ class DataPort:
             raise ConfigError(f"cannot listen for data on {host}:{port}: {error.strerror or error}") from error
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self._sessions = sessions
+        self._owners = owners
         self._ring, self._lease_s = ring, lease_s
         self._joining: dict[asyncio.Task[None], str] = {}
 
@@ -96,7 +117,7 @@ class DataPort:
         if len(data) < JOIN_BYTES:
             return False
         connection, token = decode_join(data)
-        owner = owner_of(self._sessions(), token)
+        owner = owner_of(self._owners(), token)
         return owner is not None and owner.senders.join(stream, connection)
 
     async def _first_bytes(self, sock: socket.socket) -> tuple[DataStream, bytes]:

@@ -1,4 +1,4 @@
-"""The gRPC method for frames: takes streams that know a session's token, ends all others without a word."""
+"""The gRPC method for frames: takes streams that know a token of this mover, ends all others without a word."""
 
 import asyncio
 import logging
@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from prfaas.errors import RemoteProtocolError
-from prfaas.transport.accepted_session import AcceptedSession
-from prfaas.transport.data_port import JOIN_TIMEOUT_S, owner_of
+from prfaas.transport.data_port import JOIN_TIMEOUT_S, DataOwner, owner_of
 from prfaas.transport.data_socket import JOIN_BYTES, decode_join
 from prfaas.transport.grpc_stream import METHOD, OutgoingStream
 
@@ -19,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class DataService(grpc.GenericRpcHandler):
-    """Gives each stream to the session it belongs to; ``admit`` ends the calls of strangers."""
+    """Gives each stream to whoever it belongs to; ``admit`` ends the calls of strangers."""
 
-    def __init__(self, sessions: Callable[[], list[AcceptedSession]], admit: Callable[[Call], Awaitable[None]]) -> None:
-        self._sessions = sessions
+    def __init__(self, owners: Callable[[], list[DataOwner]], admit: Callable[[Call], Awaitable[None]]) -> None:
+        self._owners = owners
         self._admit = admit
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
@@ -44,6 +43,6 @@ class DataService(grpc.GenericRpcHandler):
             log.warning("a data connection over gRPC was dropped: %s", error or "no join in time")
             return
         stream = OutgoingStream()
-        owner = owner_of(self._sessions(), token)
+        owner = owner_of(self._owners(), token)
         if owner is not None and owner.senders.join(stream, connection):
             await stream.run(call.write, call.read)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from prfaas.clock import Clock
 from prfaas.errors import TransferFailed
+from prfaas.tracing import TraceContext
 from prfaas.transport.meter import LinkMeter
 from prfaas.transport.outbox import Outbox
 from prfaas.transport.receive_arena import ReceiveArena
@@ -87,10 +88,10 @@ class DialedSession:
 
     # loads -----------------------------------------------------------------------------------------------------
 
-    def open(self, load: Load, secret: str, timeout_ms: int, adapter: str) -> None:
+    def open(self, load: Load, secret: str, timeout_ms: int, adapter: str, trace: TraceContext | None = None) -> None:
         """Open a transfer; its handle must be new."""
         self.loads[load.handle] = load
-        self.apply(load, load.open(secret, timeout_ms, adapter))
+        self.apply(load, load.open(secret, timeout_ms, adapter, trace))
 
     def apply(self, load: Load, actions: Iterable[LoadAction]) -> None:
         """Do what a load wants done."""

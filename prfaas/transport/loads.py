@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from prfaas.clock import Clock
+from prfaas.tracing import NO_TRACER, Tracer
 from prfaas.transport.dialed_session import DialedSession
 from prfaas.transport.dialer import Dialer
 from prfaas.transport.guard import guarded
@@ -30,6 +31,7 @@ from prfaas.transport.receive_arena import ReceiveArena
 from prfaas.transport.remote import Remote
 from prfaas.transport.report_book import ReportBook
 from prfaas.transport.settings import MoverConfig
+from prfaas.transport.spans import TransferSpans
 from prfaas.transport.staging import Staging
 from prfaas.types import Piece, TransferReport
 from prfaas.wire.actions import Complete
@@ -77,12 +79,14 @@ class Loads:
         reports: ReportBook,
         clock: Clock,
         dialer: Callable[[str], Dialer],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self.received_bytes = self.completed_loads = self.failed_loads = 0
         self.arena = ReceiveArena(staging, sessions=len(config.peers))
         self.meters = LinkMeters(is_sending=False, bandwidth_bytes_s=config.link_bandwidth_bytes_s, clock=clock)
         self._config, self._us, self._engine, self._reports, self._clock = config, us, engine, reports, clock
         self._dialer = dialer
+        self._spans = TransferSpans(tracer)
         self._remotes: dict[str, Remote] = {}
         self._loads: dict[str, tuple[Load, DialedSession]] = {}
         self._unused: dict[str, tuple[TransferReport, float]] = {}
@@ -117,6 +121,7 @@ class Loads:
             opened_s=now_s,
             deadline_s=now_s + message.timeout_s,
         )
+        self._spans.open("load", message.transfer_id, message.trace, peer=message.remote)
         if self._is_closing:
             self.closed(load, "this engine stops")
             return
@@ -130,7 +135,8 @@ class Loads:
             return
         self._loads[message.transfer_id] = (load, session)
         timeout_ms = min(max(0, round(message.timeout_s * 1e3)), MAX_TIMEOUT_MS)
-        session.open(load, message.secret, timeout_ms, message.adapter)
+        trace = self._spans.context(message.transfer_id)
+        session.open(load, message.secret, timeout_ms, message.adapter, trace)
 
     def decline(self, message: DeclineLoad) -> None:
         """The engine will not load this one; whoever waits for its report hears why."""
@@ -141,6 +147,7 @@ class Loads:
         """Let data flow; ignored for a load that is over."""
         if found := self._loads.get(message.transfer_id):
             load, session = found
+            self._spans.begin("receive", message.transfer_id, held_tokens=message.held_tokens)
             session.apply(load, load.start(message.held_tokens, message.num_tokens))
 
     def cancel(self, message: Cancel) -> None:
@@ -165,7 +172,10 @@ class Loads:
         if found is not None:
             report, opened_s = found
             report = replace(report, used_s=self._clock.now_s() - opened_s)
-            self._reports.finish(_judged(report, message.ok, message.reason))
+            judged = _judged(report, message.ok, message.reason)
+            self._reports.finish(judged)
+            sizes = {"tokens": judged.tokens, "cache_bytes": judged.cache_bytes, "early_bytes": judged.early_bytes}
+            self._spans.close(message.transfer_id, judged.reason, **sizes)
 
     # from the sessions -----------------------------------------------------------------------------------------
 
@@ -196,6 +206,8 @@ class Loads:
         """Tell the engine that everything is there, after the last piece."""
         self._pass_on()
         self.completed_loads += 1
+        self._spans.end("receive", load.transfer_id)
+        self._spans.begin("inject", load.transfer_id)
         report = TransferReport(
             load.transfer_id,
             ok=True,
@@ -217,7 +229,8 @@ class Loads:
             return
         self._pass_on()
         self.failed_loads += 1
-        log.warning("load %s failed: %s", load.transfer_id, reason)
+        log.warning("load %s failed: %s", load.transfer_id, reason, extra={"transfer_id": load.transfer_id})
+        self._spans.close(load.transfer_id, reason, cache_bytes=load.cache_bytes)
         self._tell(LoadFailed(load.transfer_id, reason))
         report = TransferReport(load.transfer_id, ok=False, reason=reason, cache_bytes=load.cache_bytes)
         self._reports.finish(_timed(report, load))

@@ -14,6 +14,7 @@ with ``Arrived`` and gets it back with ``SlotsDone``. A slot holds exactly one p
 
 import msgspec
 
+from prfaas.tracing import TraceContext
 from prfaas.types import MoverStatistics
 
 
@@ -36,7 +37,7 @@ class OpenLoad(msgspec.Struct, frozen=True, tag=True):
     """Decode side, on arrival of the request: dial ``remote`` ("host:port") and open the transfer.
 
     The load fails by itself ``timeout_s`` seconds after this message, and at once when the prefill engine computes with
-    another ``adapter``: the digest of the request's LoRA adapter, empty for none.
+    another ``adapter``: the digest of the request's LoRA adapter, empty for none. ``trace`` is the request's.
     """
 
     transfer_id: str
@@ -44,6 +45,7 @@ class OpenLoad(msgspec.Struct, frozen=True, tag=True):
     remote: str
     timeout_s: float
     adapter: str = ""
+    trace: TraceContext | None = None
 
 
 class DeclineLoad(msgspec.Struct, frozen=True, tag=True):
@@ -78,6 +80,7 @@ class OfferSave(msgspec.Struct, frozen=True, tag=True):
     num_tokens: int
     timeout_s: float
     adapter: str = ""
+    trace: TraceContext | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):

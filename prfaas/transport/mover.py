@@ -19,14 +19,18 @@ import uvloop
 
 from prfaas.clock import MonotonicClock
 from prfaas.errors import PrfaasError
+from prfaas.observe.logs import configure
+from prfaas.observe.traces import open_tracer
+from prfaas.tracing import NO_TRACER, Tracer
 from prfaas.transport.control_streams import ControlStreams
-from prfaas.transport.data_port import DataPort
+from prfaas.transport.data_port import DataOwner, DataPort
 from prfaas.transport.data_service import DataService
 from prfaas.transport.dialer import Dialer
 from prfaas.transport.engine_port import EnginePort
 from prfaas.transport.guard import guarded
 from prfaas.transport.kv_events import KvEvents
 from prfaas.transport.loads import Loads
+from prfaas.transport.look import Look
 from prfaas.transport.messages import (
     AskStatistics,
     Cancel,
@@ -42,6 +46,7 @@ from prfaas.transport.messages import (
     StartLoad,
     Statistics,
 )
+from prfaas.transport.noise import Probes
 from prfaas.transport.prefix_feed import PrefixFeed
 from prfaas.transport.report_book import ReportBook
 from prfaas.transport.saves import Saves
@@ -54,6 +59,8 @@ from prfaas.wire.session import Identity
 
 GOODBYE_S = 0.2
 """For the peers to hear that we stop."""
+FLUSH_S = 1.0
+"""For the last spans: of the time that the worker waits for this process, a third."""
 TICK_S = 0.05
 """How late a deadline may be noticed."""
 PR_SET_PDEATHSIG = 1
@@ -64,10 +71,11 @@ log = logging.getLogger("prfaas.mover")
 class Mover:
     """Wires the parts of one mover and routes the engine's messages to them."""
 
-    def __init__(self, launch: MoverLaunch) -> None:
+    def __init__(self, launch: MoverLaunch, tracer: Tracer = NO_TRACER) -> None:
         config = launch.config
         self._config = config
         self._clock = MonotonicClock()
+        self._tracer = tracer
         self._stopped = asyncio.Event()
         self._staging = Staging.attach(
             launch.staging_fd,
@@ -81,8 +89,11 @@ class Mover:
         )
         self._reports = ReportBook()
         self._ring = KeyRing(config.tls) if config.tls else None
-        self._loads = Loads(config, self._us, self._staging, self._engine, self._reports, self._clock, self._dialer)
-        self._saves = Saves(config, self._staging, self._engine, self._clock)
+        self._loads = Loads(
+            *(config, self._us, self._staging, self._engine, self._reports, self._clock, self._dialer), tracer=tracer
+        )
+        self._saves = Saves(config, self._staging, self._engine, self._clock, tracer)
+        self._probes = Probes(self._clock)
         self._prefixes, self._events = _prefixes(config.prefixes)
 
     def _dialer(self, address: str) -> Dialer:
@@ -129,6 +140,7 @@ class Mover:
             failed_loads=self._loads.failed_loads,
             completed_saves=self._saves.completed_saves,
             failed_saves=self._saves.failed_saves,
+            dropped_spans=self._tracer.dropped_spans,
             links=(*self._saves.meters.statistics(), *self._loads.meters.statistics()),
         )
 
@@ -171,17 +183,21 @@ class Mover:
         data_port = None
         if self._config.serves_tcp:
             data_port = DataPort(
-                *(host.strip("[]"), self._config.data_port, lambda: self._saves.sessions, self._ring),
+                *(host.strip("[]"), self._config.data_port, self._data_owners, self._ring),
                 self._config.lease_s,
             )
         tick_s = self._config.heartbeat_s / 4
         announced = data_port.port if data_port else 0
         streams = ControlStreams(self._us, self._saves, self._clock, announced, tick_s)
-        service = KvLink(streams, self._reports, self.statistics, self._config.tls, self._prefixes)
-        data = DataService(lambda: self._saves.sessions, service.admit_decode)
+        look = Look(self._config, announced, self._probes, self._saves.pace)
+        service = KvLink(streams, self._reports, self.statistics, self._config.tls, self._prefixes, look)
+        data = DataService(self._data_owners, service.admit_decode)
         server, bound = serve(service, data, host, int(port), self._ring)
         await server.start()
         return server, data_port, f"{self._config.advertise_host or host}:{bound}"
+
+    def _data_owners(self) -> list[DataOwner]:
+        return [*self._saves.sessions, *self._probes.running]
 
     async def _tick(self) -> None:
         while True:
@@ -211,8 +227,8 @@ def bind_process(launch: MoverLaunch) -> None:
     os.sched_setaffinity(0, launch.config.cpus or range(os.cpu_count() or 1))
 
 
-async def _serve(launch: MoverLaunch) -> None:
-    mover = Mover(launch)
+async def _serve(launch: MoverLaunch, tracer: Tracer) -> None:
+    mover = Mover(launch, tracer)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, mover.stop)
     await mover.run()
 
@@ -220,13 +236,14 @@ async def _serve(launch: MoverLaunch) -> None:
 def main() -> int:
     """Read the launch order from stdin and serve."""
     launch = msgspec.json.decode(sys.stdin.buffer.read(), type=MoverLaunch)
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(levelname)s %(asctime)s [prfaas mover {launch.config.engine_id}] %(message)s",
-    )
+    configure(launch.config.logs)
     bind_process(launch)
     try:
-        uvloop.run(_serve(launch))
+        tracer = open_tracer(launch.config.traces)
+        try:
+            uvloop.run(_serve(launch, tracer))
+        finally:
+            tracer.close(FLUSH_S)
     except PrfaasError as error:
         log.error("the mover cannot start: %s", error)
         return 1

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from prfaas.clock import Clock
+from prfaas.tracing import NO_TRACER, Tracer
 from prfaas.transport.accepted_session import AcceptedSession
 from prfaas.transport.guard import guarded
 from prfaas.transport.loads import EngineOut
@@ -21,6 +22,7 @@ from prfaas.transport.messages import (
 )
 from prfaas.transport.meter import LinkMeter, LinkMeters
 from prfaas.transport.settings import MoverConfig
+from prfaas.transport.spans import TransferSpans
 from prfaas.transport.staging import Staging
 from prfaas.types import Part, Piece
 from prfaas.wire.actions import Close, FreeSlots, SaveAction, Send, TellHeld
@@ -50,11 +52,14 @@ class Saves:
         meters: the links to the decode engines.
     """
 
-    def __init__(self, config: MoverConfig, staging: Staging, engine: EngineOut, clock: Clock) -> None:
+    def __init__(
+        self, config: MoverConfig, staging: Staging, engine: EngineOut, clock: Clock, tracer: Tracer = NO_TRACER
+    ) -> None:
         self.sessions: list[AcceptedSession] = []
         self.completed_saves = self.failed_saves = 0
         self.meters = LinkMeters(is_sending=True, bandwidth_bytes_s=config.link_bandwidth_bytes_s, clock=clock)
         self._config, self._staging, self._engine, self._clock = config, staging, engine, clock
+        self._spans = TransferSpans(tracer)
         self._saves: dict[str, Save] = {}
         self._closed: dict[str, tuple[str, str]] = {}
         self._owners: dict[str, AcceptedSession] = {}
@@ -93,6 +98,7 @@ class Saves:
         save = self._save(message.transfer_id)
         if save.state is not SaveState.STAGED:
             return
+        self._spans.open("save", message.transfer_id, message.trace, tokens=message.num_tokens)
         self._do(save, save.offer(message.secret, self._clock.now_s() + message.timeout_s, message.adapter))
         if opener := self._doorway.admit(message.transfer_id, message.secret):
             self._bind(save, opener.session, opener.open, opener.start)
@@ -109,6 +115,7 @@ class Saves:
             self._free += [piece.slot for piece in message.pieces]
             self._do(save, save.fail(f"the worker staged something unknown: {error}"))
             return
+        self._spans.begin("stage", message.transfer_id)
         actions = save.stage(pieces)
         for staged in pieces:
             if objection := self._objection(staged):
@@ -120,6 +127,7 @@ class Saves:
         if message.transfer_id not in self._closed:
             save = self._save(message.transfer_id)
             open_by_s = self._clock.now_s() + self._config.lease_s
+            self._spans.end("stage", message.transfer_id)
             self._do(save, save.end(message.num_tokens, round(message.prefill_end_s * 1e9), open_by_s))
 
     def cancel(self, message: Cancel) -> None:
@@ -204,6 +212,7 @@ class Saves:
                 case Send(message):
                     self._owners[save.transfer_id].outbox.post(message)
                 case TellHeld(held_tokens):
+                    self._spans.begin("send", save.transfer_id, save.opener, held_tokens=held_tokens)
                     self._engine.to_worker(HeldTokens(save.transfer_id, held_tokens))
                 case FreeSlots(slots):
                     self._free += slots
@@ -280,9 +289,10 @@ class Saves:
         self._remember(save.transfer_id, save.secret, reason)
         if reason:
             self.failed_saves += 1
-            log.warning("save %s failed: %s", save.transfer_id, reason)
+            log.warning("save %s failed: %s", save.transfer_id, reason, extra={"transfer_id": save.transfer_id})
         else:
             self.completed_saves += 1
+        self._spans.close(save.transfer_id, reason)
         self._engine.to_worker(SaveClosed(save.transfer_id, reason))
 
     def _remember(self, transfer_id: str, secret: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC service of a mover: sessions of decode engines, reports, statistics and the prefix cache's feed."""
+"""The gRPC service of a mover: sessions of decode engines, what gateways ask, what is asked before there is traffic."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
@@ -7,10 +7,11 @@ from typing import Any
 
 import grpc
 
-from prfaas.errors import ConfigError, RemoteProtocolError
+from prfaas.errors import ConfigError, RemoteProtocolError, TransferFailed
 from prfaas.transport.control_streams import ControlStreams, Stream
 from prfaas.transport.data_service import DataService
 from prfaas.transport.grpc_options import ADMITTED, SERVER_OPTIONS
+from prfaas.transport.look import Look
 from prfaas.transport.prefix_feed import PrefixFeed
 from prfaas.transport.report_book import ReportBook
 from prfaas.transport.settings import TlsSettings
@@ -18,6 +19,7 @@ from prfaas.transport.tls import KeyRing
 from prfaas.transport.transfer_pb2_grpc import KvLinkServicer, add_KvLinkServicer_to_server
 from prfaas.types import MoverStatistics
 from prfaas.wire import transfer_pb2 as pb
+from prfaas.wire.description import encode_description
 from prfaas.wire.prefixes import encode_update
 
 MAX_CALLS = 2_048
@@ -37,10 +39,11 @@ class KvLink(KvLinkServicer):
         statistics: Callable[[], MoverStatistics],
         tls: TlsSettings | None,
         prefixes: PrefixFeed | None,
+        look: Look,
     ) -> None:
         """``prefixes`` is None where nobody can follow the engine's prefix cache."""
         self._streams, self._reports, self._statistics, self._tls = streams, reports, statistics, tls
-        self._prefixes = prefixes
+        self._prefixes, self._look = prefixes, look
 
     async def Session(self, requests: object, stream: Stream) -> None:
         """One control stream of a decode engine."""
@@ -82,6 +85,26 @@ class KvLink(KvLinkServicer):
             async for update in self._prefixes.follow():
                 yield encode_update(update)
         except RemoteProtocolError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+    async def Describe(
+        self, request: pb.DescribeRequest, context: "grpc.aio.ServicerContext[pb.DescribeRequest, pb.Description]"
+    ) -> pb.Description:
+        """Which engine this is and how it runs."""
+        await self._admit(context, self._look.names)
+        return encode_description(self._look.describe())
+
+    async def Probe(
+        self, request: pb.ProbeRequest, context: "grpc.aio.ServicerContext[pb.ProbeRequest, pb.ProbeReply]"
+    ) -> AsyncIterator[pb.ProbeReply]:
+        """Noise for whoever would load caches from here; one at a time."""
+        await self.admit_decode(context)
+        try:
+            async for reply in self._look.probe(request):
+                yield reply
+        except RemoteProtocolError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except TransferFailed as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
     async def admit_decode(self, call: "grpc.aio.ServicerContext[Any, Any]") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prfaas.errors import TransferFailed
+from prfaas.observe.settings import LogSettings, TraceSettings
 from prfaas.prefix import PrefixGeometry
 from prfaas.types import Fingerprint
 
@@ -37,6 +38,12 @@ class TlsSettings:
         if name is None:
             raise TransferFailed(f"{address} is the kv endpoint of no engine in this configuration; add it there")
         return name
+
+    def may_look(self, listen: str | None) -> tuple[str, ...]:
+        """Who may ask which engine runs at ``listen`` and how fast the path from it is: whoever loads caches from it
+        or asks it for reports, and its own site."""
+        own = self.names.get(listen or "")
+        return (*self.decode_names, *self.report_names, *((own,) if own else ()))
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,9 @@ class MoverConfig:
         grpc_peers: those among the addresses to dial whose frames come over gRPC, on the same port, instead of TCP.
         tls: who may talk to whom, and the files that prove it; None for plain text on every connection.
         prefixes: what gateways may follow; None when this engine's hits cannot be told from outside.
+        facts: how the engine runs, for whoever looks whether it fits its site.
+        logs: how it logs.
+        traces: where its spans go; None makes none.
     """
 
     engine_id: str
@@ -131,6 +141,9 @@ class MoverConfig:
     link_bandwidth_bytes_s: float = 0.0
     dials: tuple[str, ...] | None = None
     prefixes: PrefixSource | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    logs: LogSettings = field(default_factory=LogSettings)
+    traces: TraceSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class KeyRing:
         self.settings = settings
         self._lock = threading.Lock()
         self._stamp = self._seen()
-        self._keys = _read(settings)
+        self._keys = read_keys(settings)
 
     def keys(self) -> Keys:
         """The files as they are, or as they last were usable: half a renewal must not stop the link."""
@@ -63,7 +63,7 @@ class KeyRing:
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
-                    self._keys = _read(self.settings)
+                    self._keys = read_keys(self.settings)
                 except ConfigError as error:
                     log.error("the certificates were not taken over, the earlier ones stay in use: %s", error)
                 else:
@@ -99,7 +99,8 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _read(settings: TlsSettings) -> Keys:
+def read_keys(settings: TlsSettings) -> Keys:
+    """One reading of the files. Raises ConfigError where one cannot be used."""
     ca_pem, cert_pem, key_pem = (_content(name, getattr(settings, name)) for name in ("ca", "cert", "key"))
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for context in (server, client):

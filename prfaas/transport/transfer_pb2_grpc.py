@@ -54,6 +54,16 @@ class KvLinkStub:
                 request_serializer=prfaas_dot_wire_dot_transfer__pb2.PrefixesRequest.SerializeToString,
                 response_deserializer=prfaas_dot_wire_dot_transfer__pb2.PrefixUpdate.FromString,
                 _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/prfaas.wire.KvLink/Describe',
+                request_serializer=prfaas_dot_wire_dot_transfer__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=prfaas_dot_wire_dot_transfer__pb2.Description.FromString,
+                _registered_method=True)
+        self.Probe = channel.unary_stream(
+                '/prfaas.wire.KvLink/Probe',
+                request_serializer=prfaas_dot_wire_dot_transfer__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=prfaas_dot_wire_dot_transfer__pb2.ProbeReply.FromString,
+                _registered_method=True)
 
 
 class KvLinkServicer:
@@ -86,6 +96,21 @@ class KvLinkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Describe(self, request, context):
+        """Which engine this is and how it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Probe(self, request, context):
+        """Noise over data connections that join with the token of the first reply, until the bytes or the time are used up. The
+        last reply counts what was sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KvLinkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +133,16 @@ def add_KvLinkServicer_to_server(servicer, server):
                     servicer.Prefixes,
                     request_deserializer=prfaas_dot_wire_dot_transfer__pb2.PrefixesRequest.FromString,
                     response_serializer=prfaas_dot_wire_dot_transfer__pb2.PrefixUpdate.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=prfaas_dot_wire_dot_transfer__pb2.DescribeRequest.FromString,
+                    response_serializer=prfaas_dot_wire_dot_transfer__pb2.Description.SerializeToString,
+            ),
+            'Probe': grpc.unary_stream_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=prfaas_dot_wire_dot_transfer__pb2.ProbeRequest.FromString,
+                    response_serializer=prfaas_dot_wire_dot_transfer__pb2.ProbeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +253,60 @@ class KvLink:
             '/prfaas.wire.KvLink/Prefixes',
             prfaas_dot_wire_dot_transfer__pb2.PrefixesRequest.SerializeToString,
             prfaas_dot_wire_dot_transfer__pb2.PrefixUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prfaas.wire.KvLink/Describe',
+            prfaas_dot_wire_dot_transfer__pb2.DescribeRequest.SerializeToString,
+            prfaas_dot_wire_dot_transfer__pb2.Description.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/prfaas.wire.KvLink/Probe',
+            prfaas_dot_wire_dot_transfer__pb2.ProbeRequest.SerializeToString,
+            prfaas_dot_wire_dot_transfer__pb2.ProbeReply.FromString,
             options,
             channel_credentials,
             insecure,

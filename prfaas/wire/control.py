@@ -84,13 +84,16 @@ class Heartbeat:
 @dataclass(frozen=True, slots=True)
 class Open:
     """Decode side: a transfer, numbered ``handle`` from now on; ``adapter`` is the digest of the LoRA adapter that the
-    request is computed with, empty for none."""
+    request is computed with, empty for none. ``traceparent`` and ``tracestate`` are the load's place in a trace, which
+    changes nothing."""
 
     handle: int
     transfer_id: str
     secret: str
     timeout_ms: int
     adapter: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ stream than the frames, so it may arrive before, between or after them.
 
 import enum
 
+from prfaas.tracing import TraceContext
 from prfaas.types import Part, Piece
 from prfaas.wire.actions import Close, Complete, FreeSlots, Lend, LoadAction, Send
 from prfaas.wire.control import MAX_ENTRIES, Abort, Done, Manifest, Open, Start
@@ -108,9 +109,12 @@ class Load:
         """The prefill side was told to send."""
         return self.state in (LoadState.STARTED, LoadState.STREAMING, LoadState.ENDING)
 
-    def open(self, secret: str, timeout_ms: int, adapter: str = "") -> list[LoadAction]:
+    def open(
+        self, secret: str, timeout_ms: int, adapter: str = "", trace: TraceContext | None = None
+    ) -> list[LoadAction]:
         """Ask the prefill side for the transfer."""
-        return [Send(Open(self.handle, self.transfer_id, secret, timeout_ms, adapter))]
+        place = trace.fields() if trace else {}
+        return [Send(Open(self.handle, self.transfer_id, secret, timeout_ms, adapter, **place))]
 
     def accepted(self) -> list[LoadAction]:
         """The prefill side's engine has the request."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from prfaas.tracing import TraceContext
 from prfaas.types import Part, Piece
 from prfaas.wire.actions import Close, FreeSlots, SaveAction, Send, TellHeld
 from prfaas.wire.control import Abort, Accepted, Entry, Manifest, Start
@@ -82,6 +83,7 @@ class Save:
         self.transfer_id = transfer_id
         self.secret = ""
         self.adapter = ""
+        self.opener: TraceContext | None = None
         self.handle = -1
         self.state = SaveState.STAGED
         self._deadline_s = deadline_s
@@ -128,10 +130,10 @@ class Save:
             self.secret, self._deadline_s, self.adapter = secret, deadline_s, adapter
         return violation or []
 
-    def open(self, handle: int, adapter: str = "") -> list[SaveAction]:
+    def open(self, handle: int, adapter: str = "", opener: TraceContext | None = None) -> list[SaveAction]:
         """A peer with the right secret opened it under this number; one that computes with another adapter must not
-        have it."""
-        self.handle = handle
+        have it. ``opener`` is its load in a trace."""
+        self.handle, self.opener = handle, opener
         violation = self._step(SaveEvent.OPEN)
         if violation is not None:
             return violation

@@ -131,18 +131,22 @@ class Heartbeat(_message.Message):
     def __init__(self, sent_ns: _Optional[int] = ..., echo_ns: _Optional[int] = ..., hold_ns: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("handle", "transfer_id", "secret", "timeout_ms", "adapter")
+    __slots__ = ("handle", "transfer_id", "secret", "timeout_ms", "adapter", "traceparent", "tracestate")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     handle: int
     transfer_id: str
     secret: str
     timeout_ms: int
     adapter: str
-    def __init__(self, handle: _Optional[int] = ..., transfer_id: _Optional[str] = ..., secret: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., adapter: _Optional[str] = ...) -> None: ...
+    traceparent: str
+    tracestate: str
+    def __init__(self, handle: _Optional[int] = ..., transfer_id: _Optional[str] = ..., secret: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., adapter: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("handle",)
@@ -293,7 +297,7 @@ class StatisticsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatisticsReply(_message.Message):
-    __slots__ = ("open_loads", "open_saves", "lent_send_slots", "lent_receive_slots", "dialed_sessions", "accepted_sessions", "sent_bytes", "received_bytes", "completed_loads", "failed_loads", "completed_saves", "failed_saves", "resent_bytes", "links")
+    __slots__ = ("open_loads", "open_saves", "lent_send_slots", "lent_receive_slots", "dialed_sessions", "accepted_sessions", "sent_bytes", "received_bytes", "completed_loads", "failed_loads", "completed_saves", "failed_saves", "resent_bytes", "links", "dropped_spans")
     OPEN_LOADS_FIELD_NUMBER: _ClassVar[int]
     OPEN_SAVES_FIELD_NUMBER: _ClassVar[int]
     LENT_SEND_SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +312,7 @@ class StatisticsReply(_message.Message):
     FAILED_SAVES_FIELD_NUMBER: _ClassVar[int]
     RESENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_SPANS_FIELD_NUMBER: _ClassVar[int]
     open_loads: int
     open_saves: int
     lent_send_slots: int
@@ -322,7 +327,8 @@ class StatisticsReply(_message.Message):
     failed_saves: int
     resent_bytes: int
     links: _containers.RepeatedCompositeFieldContainer[LinkStatistics]
-    def __init__(self, open_loads: _Optional[int] = ..., open_saves: _Optional[int] = ..., lent_send_slots: _Optional[int] = ..., lent_receive_slots: _Optional[int] = ..., dialed_sessions: _Optional[int] = ..., accepted_sessions: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., completed_loads: _Optional[int] = ..., failed_loads: _Optional[int] = ..., completed_saves: _Optional[int] = ..., failed_saves: _Optional[int] = ..., resent_bytes: _Optional[int] = ..., links: _Optional[_Iterable[_Union[LinkStatistics, _Mapping]]] = ...) -> None: ...
+    dropped_spans: int
+    def __init__(self, open_loads: _Optional[int] = ..., open_saves: _Optional[int] = ..., lent_send_slots: _Optional[int] = ..., lent_receive_slots: _Optional[int] = ..., dialed_sessions: _Optional[int] = ..., accepted_sessions: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., completed_loads: _Optional[int] = ..., failed_loads: _Optional[int] = ..., completed_saves: _Optional[int] = ..., failed_saves: _Optional[int] = ..., resent_bytes: _Optional[int] = ..., links: _Optional[_Iterable[_Union[LinkStatistics, _Mapping]]] = ..., dropped_spans: _Optional[int] = ...) -> None: ...
 
 class LinkStatistics(_message.Message):
     __slots__ = ("peer", "is_sending", "connections", "delivered_bytes", "resent_bytes", "goodput_bytes_s", "bandwidth_bytes_s", "utilisation", "rtt_s", "min_rtt_s", "retransmitted_segments", "retransmit_rate", "in_flight_bytes", "queued_bytes", "active_s", "credit_stall_s", "is_congested")
@@ -425,3 +431,55 @@ class PrefixChange(_message.Message):
     is_stored: bool
     hashes: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, group: _Optional[int] = ..., is_stored: _Optional[bool] = ..., hashes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("engine_id", "epoch", "versions", "slot_bytes", "data_port", "fields", "layers", "facts", "unix_ns")
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORT_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    engine_id: str
+    epoch: int
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    slot_bytes: int
+    data_port: int
+    fields: _containers.RepeatedCompositeFieldContainer[FingerprintField]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    facts: _containers.RepeatedCompositeFieldContainer[FingerprintField]
+    unix_ns: int
+    def __init__(self, engine_id: _Optional[str] = ..., epoch: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., slot_bytes: _Optional[int] = ..., data_port: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[FingerprintField, _Mapping]]] = ..., layers: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[FingerprintField, _Mapping]]] = ..., unix_ns: _Optional[int] = ...) -> None: ...
+
+class ProbeRequest(_message.Message):
+    __slots__ = ("size_bytes", "duration_ms", "connections", "engine_id")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    duration_ms: int
+    connections: int
+    engine_id: str
+    def __init__(self, size_bytes: _Optional[int] = ..., duration_ms: _Optional[int] = ..., connections: _Optional[int] = ..., engine_id: _Optional[str] = ...) -> None: ...
+
+class ProbeReply(_message.Message):
+    __slots__ = ("token", "data_port", "sent_bytes", "sent_segments", "retransmitted_segments")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORT_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMITTED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    data_port: int
+    sent_bytes: int
+    sent_segments: int
+    retransmitted_segments: int
+    def __init__(self, token: _Optional[bytes] = ..., data_port: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., sent_segments: _Optional[int] = ..., retransmitted_segments: _Optional[int] = ...) -> None: ...

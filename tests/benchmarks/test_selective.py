@@ -50,7 +50,14 @@ def test_errors_have_signs_and_the_largest_counts_whichever_way_it_goes() -> Non
 def test_an_error_without_bound_is_no_number() -> None:
     """Nothing measured was good, something was predicted."""
     keys = Findings([Run(ALL_REMOTE, 2, 1, 0.0, 0.5), Run(SELECTIVE, 2, 1, 1.0, 1.0)]).keys()
-    assert keys["max_prediction_error"] is None
+    assert keys["max_prediction_error"] is keys["max_cell_error"] is None
+
+
+def test_a_ways_goodput_is_predicted_over_the_same_rates_and_each_cell_by_itself() -> None:
+    """Measured 2 and 1, predicted 1.8 and 3: the best are 2 and 3, the cells are off by -10 % and 200 %."""
+    keys = Findings([Run(ALL_LOCAL, 2, 1, 2.0, 1.8), Run(ALL_LOCAL, 4, 1, 1.0, 3.0)]).keys()
+    assert (keys["goodput_all_local"], keys["predicted_all_local"]) == (2, 3)
+    assert (keys["max_prediction_error"], keys["max_cell_error"]) == (0.5, 2)
 
 
 def test_goodput_is_the_best_of_all_rates() -> None:

@@ -84,6 +84,14 @@ def test_a_profile_is_measured_shown_and_written(run: Run, tmp_path: Path, capsy
     assert "computed from the model's layers, not measured" in shown
 
 
+def test_the_profile_as_json(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same as in the file, alone on stdout; how it goes is on stderr."""
+    assert run("--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["file"] == "profile.yaml"
+    assert [point["bytes"] for point in told["profile"]["cache"]["points"]] == [15 * 2048, 63 * 2048]
+
+
 def test_an_existing_file_stays_unless_forced(
     run: Run, stub: StubVllm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

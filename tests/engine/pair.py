@@ -301,13 +301,15 @@ async def engine_pair(
     connector: Mapping[str, Mapping[str, Any]] | None = None,
     models: Mapping[str, Path] | None = None,
     adapters: Mapping[str, Mapping[str, str]] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[EnginePair]:
-    """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name.
+    """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name; ``sections`` are more of
+    the configuration.
 
     Compiling a model takes a minute or more per engine, so most pairs run eagerly.
     """
     model = tiny_model(architecture)
-    config = parse_config(local_tree(model, free_ports(0)))
+    config = parse_config({**local_tree(model, free_ports(0)), **(sections or {})})
     common = serve_args(architecture, chunk_tokens, is_compiled=is_compiled)
     services = {}
     cores = sorted(os.sched_getaffinity(0))

@@ -55,3 +55,17 @@ def test_parameters_that_are_no_object_are_refused() -> None:
 def test_secrets_stay_out_of_repr() -> None:
     """Logging the parameters does not log the secret."""
     assert "hush" not in repr(parse_transfer_params({"prfaas": DECODE}))
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_place_in_a_trace_is_read(role: str) -> None:
+    """By both sides; one that is wrong costs the trace, never the transfer."""
+    place = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
+    traced = parse_transfer_params({"prfaas": {**DECODE, "role": role, **place}})
+    assert traced is not None
+    assert traced.trace is not None
+    assert traced.trace.fields() == place
+    for wrong in ("00-wrong", 7, {"a": 1}, None):
+        untraced = parse_transfer_params({"prfaas": {**DECODE, "role": role, "traceparent": wrong}})
+        assert untraced is not None
+        assert untraced.trace is None

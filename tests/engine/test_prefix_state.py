@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from prfaas.doctor.engines import check_engines
+from prfaas.doctor.scope import Scope
 from prfaas.fleet.block_hash import ContentKeys
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import DECODE, PREFILL, engine_pair, until
@@ -63,6 +65,15 @@ async def test_a_reset_cache_and_an_evicted_one_hit_nothing(watched: Watched) ->
         await watched.check(DECODE, prompt_tokens(5_500, seed=7_000 + seed))
     await watched.check(DECODE, prompt)
     assert watched.seen[-1][1] == 0
+
+
+async def test_the_doctor_sees_how_engines_were_started(watched: Watched) -> None:
+    """Everything that the connector tells of a real engine is as it should be, and what was given on the command line
+    is seen: one of the two keeps checkpoints at junctions alone. They agree, so no pair is a finding."""
+    checked = await check_engines(Scope(watched.pair.config, watched.pair.config.gateway.site), None)
+    assert [(each.code, each.where) for each in checked.findings] == [("engines.retention", f"engines.{PREFILL}")]
+    assert f"--prefix-cache-retention-interval {BLOCK_TOKENS}" in checked.findings[0].way_out
+    assert all("vLLM 0.32" in line and "connector at" in line for line in checked.seen)
 
 
 async def test_what_came_over_the_link_is_cached_as_predicted(watched: Watched) -> None:

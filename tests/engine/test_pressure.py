@@ -1,14 +1,20 @@
-"""Too little of everything: staging of a few slots, a cache of a few blocks. Slow answers, never wrong or lost ones."""
+"""Too little of everything: staging of a few slots, a cache of a few blocks. Slow answers, never wrong or lost ones.
+
+All of it is traced, which must change nothing.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import DECODE, PREFILL, EnginePair, engine_pair, until
+from tests.engine.site import Site
 from tests.exact import assert_equal, assert_equal_logprobs, assert_exact
+from tests.recorder import Collector, Sent, collector
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
@@ -21,8 +27,14 @@ STAGING = {"send_mib": 1, "receive_mib": 1, "slot_kib": 128}
 ANSWER_TOKENS = 12
 
 
+@pytest.fixture(scope="module")
+def there() -> Iterator[Collector]:
+    with collector() as running:
+        yield running
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnginePair]:
+async def pair(tmp_path_factory: pytest.TempPathFactory, there: Collector) -> AsyncIterator[EnginePair]:
     few_blocks = {
         name: ("--num-gpu-blocks-override", str(blocks), "--max-model-len", "12288") for name, blocks in BLOCKS.items()
     }
@@ -32,6 +44,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine
         chunk_tokens=512,
         args=few_blocks,
         connector={PREFILL: STAGING, DECODE: STAGING},
+        sections={"observe": {"traces": {"endpoint": there.url}}},
     ) as engines:
         yield engines
 
@@ -133,3 +146,52 @@ async def test_preemption_of_a_prefill_changes_nothing(pair: EnginePair) -> None
     assert_equal([loaded["layers"][name] for name in states], [saved["layers"][name] for name in states])
     assert len(states) == 6
     assert_exact(remote.tokens[:1], (await pair.alone(prompt, 1)).tokens)
+
+
+async def test_request_is_one_trace_through_gateway_movers_and_engines(
+    pair: EnginePair, there: Collector, tmp_path: Path
+) -> None:
+    """From the client's own trace on: P's save within the prefill, D's load within the decode, vLLM's requests in both,
+    in the order in which they happen; no prompt and no secret is in any span."""
+    site = await Site.before(pair, tmp_path)
+    await until(site.sends_away)
+    trace_id, prompt = "4bf92f3577b34da6a3ce929d0e0e4736", prompt_tokens(3_000, seed=91)
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    async with pair.http.post(f"{site.url}/v1/completions", json=site.body(prompt), headers=headers) as answer:
+        assert (answer.status, answer.headers["x-prfaas-placement"]) == (200, "remote")
+    found: list[Sent] = []
+
+    async def are_there() -> bool:
+        found[:] = [span for span in there.spans() if span.trace_id == trace_id]
+        return len(found) >= 14
+
+    await until(are_there)
+    names = {span.span_id: span.name for span in found}
+    parents = sorted((span.service, span.name, names.get(span.parent_id, "the client's")) for span in found)
+    assert parents == [
+        ("prfaas-engine", "llm_request", "decode"),
+        ("prfaas-engine", "llm_request", "prefill"),
+        ("prfaas-gateway", "decode", "request"),
+        ("prfaas-gateway", "first token", "decode"),
+        ("prfaas-gateway", "place", "request"),
+        ("prfaas-gateway", "prefill", "request"),
+        ("prfaas-gateway", "request", "the client's"),
+        ("prfaas-gateway", "tokenise", "request"),
+        ("prfaas-mover", "inject", "load"),
+        ("prfaas-mover", "load", "decode"),
+        ("prfaas-mover", "receive", "load"),
+        ("prfaas-mover", "save", "prefill"),
+        ("prfaas-mover", "send", "save"),
+        ("prfaas-mover", "stage", "save"),
+    ]
+    at = {span.name: span for span in found}
+    began = [at[name].start_ns for name in ("request", "tokenise", "place", "prefill", "save", "send")]
+    assert began == sorted(began)
+    ended = [at["request"].start_ns, at["load"].start_ns, at["receive"].end_ns, at["inject"].start_ns]
+    ended += [at["inject"].end_ns, at["load"].end_ns, at["request"].end_ns]
+    assert ended == sorted(ended)
+    assert at["stage"].end_ns <= at["receive"].end_ns <= at["send"].end_ns <= at["save"].end_ns
+    assert [names[link] for link in at["send"].links] == ["load"]
+    told = b"".join(there.bodies)
+    assert bytes(prompt[:40]) not in told
+    assert ", ".join(map(str, prompt[:8])).encode() not in told

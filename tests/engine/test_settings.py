@@ -8,6 +8,7 @@ from vllm.config import VllmConfig
 
 from prfaas.engine.settings import Settings
 from prfaas.errors import ConfigError
+from prfaas.observe.settings import LogSettings, TraceSettings
 from prfaas.transport.settings import RateLimit, TlsSettings
 
 TLS = {"ca": "ca.crt", "cert": "edge.crt", "key": "edge.key", "names": {"cloud:7102": "cloud.site.prfaas"}}
@@ -67,3 +68,19 @@ def test_wrong_certificates_settings_stop_the_start(tls: Any, message: str) -> N
     """An unknown, missing or mistyped field is named; plain text is never what a mistake leads to."""
     with pytest.raises(ConfigError, match=message):
         settings_of(tls=tls)
+
+
+def test_logs_and_traces_are_read_for_connector_and_mover() -> None:
+    """As the launcher gives them; without traces none are made."""
+    logs = {"style": "json", "level": "debug", "engine": "edge-0", "site": "edge"}
+    traces = {"service": "prfaas-mover", "endpoint": "http://collector:4318/v1/traces", "resource": {"a": "b"}}
+    settings = settings_of(logs=logs, traces=traces)
+    assert settings.logs == LogSettings("json", "debug", "edge-0", "edge")
+    assert settings.traces == TraceSettings("prfaas-mover", "http://collector:4318/v1/traces", None, {"a": "b"})
+    assert (settings_of().logs, settings_of(traces=None).traces) == (LogSettings(), None)
+
+
+def test_wrong_settings_of_traces_stop_the_start() -> None:
+    """By the name of what is wrong."""
+    with pytest.raises(ConfigError, match=r"traces\.end_point is not one of service, endpoint"):
+        settings_of(traces={"service": "a", "end_point": "b"})

@@ -30,6 +30,7 @@ from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import Decision
 from prfaas.observe.metrics import Metrics
 from prfaas.prefix import PrefixUpdate
+from prfaas.tracing import NO_TRACER, Tracer
 from prfaas.types import LinkStatistics, MoverStatistics, TransferReport
 from tests.gateway.stub_engine import StubEngine
 
@@ -227,6 +228,7 @@ async def stand(
     env: Mapping[str, str] | None = None,
     source: ConfigSource | None = None,
     adapters: Mapping[str, str] | None = None,
+    tracer: Tracer = NO_TRACER,
     **sections: Any,
 ) -> AsyncIterator[Stand]:
     """Two stub engines, which have the adapters, a gateway in front of them, and a client; ``sections`` are more of the
@@ -251,6 +253,7 @@ async def stand(
             prefixes=PrefixHits(PrefixIndex(), config.engines),
             ids=CountingIds(),
             probe_interval_s=probe_interval_s,
+            tracer=tracer,
         )
         async with gateway(services, source) as (url, server), aiohttp.ClientSession() as client:
             yield await Stand(edge, cloud, url, server, services, tokenizer, client, reports).probed()

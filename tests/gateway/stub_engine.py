@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ class Call:
 
     path: str
     body: dict[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
     is_aborted: asyncio.Event = field(default_factory=asyncio.Event)
     has_begun: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,7 +55,7 @@ class StubEngine:
         return self.calls[index]
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request.path, json.loads(await request.read()))
+        call = Call(request.path, json.loads(await request.read()), request.headers)
         async with self.arrived:
             self.calls.append(call)
             self.arrived.notify_all()

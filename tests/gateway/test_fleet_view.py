@@ -71,6 +71,19 @@ def test_tokens_wait_where_they_are_prefilled(name: str, engine: int) -> None:
     assert waiting() == [0, 0]
 
 
+def test_a_request_awaits_its_cache_where_it_is_decoded() -> None:
+    """It is in every snapshot until the block ends, also when nothing else about the engine changes."""
+    view, _ = view_of(CONFIG)
+
+    def awaiting() -> list[int]:
+        return [each.awaiting for each in view.snapshot().engines]
+
+    assert awaiting() == [0, 0]
+    with view.awaiting("edge-0"):
+        assert awaiting() == [1, 0]
+    assert awaiting() == [0, 0]
+
+
 def report(tokens: int, cache_bytes: int, *, ok: bool = True) -> TransferReport:
     return TransferReport("t", ok=ok, tokens=tokens, cache_bytes=cache_bytes)
 
@@ -94,13 +107,15 @@ def test_another_configuration_keeps_what_is_known() -> None:
     view, _ = view_of(CONFIG)
     view.note_transfer(report(100, 3_000))
     view.links.step({"cloud-0": (LinkStatistics("edge-0", True, is_congested=True),)}, 0.0)
-    with view.prefilling("edge-0", 70):
+    with view.prefilling("edge-0", 70), view.awaiting("edge-0"):
         after = view.following(with_threshold(CONFIG, 77))
         snapshot = after.snapshot()
-        assert (snapshot.engines[0].waiting_tokens, after.policy.threshold_tokens) == (70, 77)
+        assert (snapshot.engines[0].waiting_tokens, snapshot.engines[0].awaiting) == (70, 1)
+        assert after.policy.threshold_tokens == 77
         assert snapshot.cache == CacheSize(30, 0)
         assert snapshot.links[0].is_scarce
-    assert after.snapshot().engines[0].waiting_tokens == 0
+    edge = after.snapshot().engines[0]
+    assert (edge.waiting_tokens, edge.awaiting) == (0, 0)
 
 
 def with_threshold(config: Config, tokens: int) -> Config:

@@ -42,7 +42,7 @@ async def test_command_line_drains_over_tls(tmp_path: Path) -> None:
         assert running.services.fleet.status("edge-0").is_draining
         tree["gateway"]["https"] = https(tmp_path / "other")["https"]
         code, words = await drain(tmp_path, tree)
-        assert code == 1
+        assert code == 3
         assert "cannot be asked" in words
 
 

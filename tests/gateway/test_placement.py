@@ -68,20 +68,21 @@ async def test_decision_carries_candidates_and_prediction(running: Stand) -> Non
 
 
 async def test_tokens_wait_until_the_first_output(running: Stand) -> None:
-    """While an engine prefills its uncached tokens are in the snapshot, afterwards no more."""
+    """While an engine prefills its uncached tokens are in the snapshot, afterwards no more. Meanwhile both requests
+    are without their cache, the one that is prefilled where it is decoded as well."""
     going_on = asyncio.Event()
     running.edge.script = running.cloud.script = hold(going_on)
     running.reports.default = None
 
-    def waiting() -> list[int]:
-        return [engine.waiting_tokens for engine in running.services.view.snapshot().engines]
+    def waiting() -> list[tuple[int, int]]:
+        return [(engine.waiting_tokens, engine.awaiting) for engine in running.services.view.snapshot().engines]
 
     short, long = asyncio.create_task(running.chat(3, stream=True)), asyncio.create_task(running.chat(10))
-    await eventually(lambda: waiting() == [3, 10])
+    await eventually(lambda: waiting() == [(3, 2), (10, 0)])
     going_on.set()
     for asking in (short, long):
         (await asking).close()
-    await eventually(lambda: waiting() == [0, 0])
+    await eventually(lambda: waiting() == [(0, 0), (0, 0)])
 
 
 async def test_tokens_do_not_wait_for_the_rest_of_an_answer(running: Stand) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from prfaas.clock import MonotonicClock
+from prfaas.clock import Clock, MonotonicClock
 from prfaas.config import parse_config
 from prfaas.fleet.fleet import Fleet
 from prfaas.fleet.prefix_index import PrefixIndex
@@ -47,6 +47,17 @@ class Wide:
         content = " ".join(["word"] * words)
         body = {"model": "tiny", "messages": [{"role": "user", "content": content}], **fields}
         return await self.client.post(f"{self.url}/v1/chat/completions", json=body)
+
+    async def answered_by(self, words: int = 2) -> str:
+        """The engine that answers such a request."""
+        async with await self.chat(words) as answer:
+            assert answer.status == 200
+            return answer.headers["x-prfaas-engine"]
+
+    async def post(self, path: str, **headers: str) -> tuple[int, Any]:
+        """Ask as an operator does."""
+        async with self.client.post(f"{self.url}{path}", headers=headers) as answer:
+            return answer.status, await answer.json()
 
     async def healthy(self, *names: str) -> None:
         """Wait until the gateway knows that these engines are well."""
@@ -88,6 +99,7 @@ async def wide(
     edit: Callable[[dict[str, Any]], object] = lambda _: None,
     make_controller: MakeController = controller_of,
     policy: Mapping[str, object] | None = None,
+    clock: Clock | None = None,
     **gateway: object,
 ) -> AsyncIterator[Wide]:
     """All engines run, those in ``without`` are not configured. By default each is probed once. ``edit`` changes the
@@ -101,14 +113,14 @@ async def wide(
         for name in without:
             del tree["engines"][name]
         edit(tree)
-        config, reports = parse_config(tree), FakeReports()
-        fleet = Fleet(config.engines, MonotonicClock())
+        config, reports, clock = parse_config(tree), FakeReports(), clock or MonotonicClock()
+        fleet = Fleet(config.engines, clock)
         services = GatewayServices(
             config=config,
             tokenizer=CheckedTokenizer(WordTokenizer(config.model.max_model_len)),
             upstream=Upstream({name: engine.url for name, engine in config.engines.items()}),
             reports=reports,
-            clock=MonotonicClock(),
+            clock=clock,
             fleet=fleet,
             view=FleetView(config, fleet),
             prefixes=PrefixHits(PrefixIndex(), config.engines),

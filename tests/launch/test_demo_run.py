@@ -83,5 +83,5 @@ async def test_questions_heed_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client of the questions goes straight to this machine, whatever the environment says of proxies."""
     for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    async with run._openai("http://127.0.0.1:8000") as client:
+    async with run.openai_client("http://127.0.0.1:8000") as client:
         assert not any(client._client._mounts.values())

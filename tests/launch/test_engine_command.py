@@ -217,3 +217,29 @@ def test_wrong_engine_is_refused_with_the_choices(site: str | None, name: str | 
     """A choice that fits no engine or several says so and lists the engines."""
     with pytest.raises(ConfigError, match=message):
         select_engine(_config(), site, name)
+
+
+def test_engine_is_told_where_traces_go() -> None:
+    """vLLM by its option and variables, over HTTP as we do; connector and mover by their settings, with their site."""
+    tree = _config().model_dump(by_alias=True)
+    traces = {"endpoint": "http://collector:4318/v1/traces", "sample_ratio": 0.5, "service_name": "llm"}
+    command = engine_command(parse_config({**tree, "observe": {"logs": "json", "traces": traces}}), "cloud-0")
+    assert _option(command, "--otlp-traces-endpoint") == "http://collector:4318/v1/traces"
+    assert command.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert command.env["OTEL_SERVICE_NAME"] == "llm-engine"
+    extra = _transfer_config(command)["kv_connector_extra_config"]
+    assert extra["logs"] == {"style": "json", "level": "info", "engine": "cloud-0", "site": "cloud"}
+    assert extra["traces"] == {
+        "service": "llm-mover",
+        "endpoint": "http://collector:4318/v1/traces",
+        "sample_ratio": 0.5,
+        "resource": {"prfaas.site": "cloud", "prfaas.engine": "cloud-0"},
+    }
+
+
+def test_engine_traces_nothing_unless_told() -> None:
+    """Neither options nor variables."""
+    command = engine_command(_config(), "cloud-0")
+    assert "--otlp-traces-endpoint" not in command.argv
+    assert not [name for name in command.env if name.startswith("OTEL_")]
+    assert _transfer_config(command)["kv_connector_extra_config"]["traces"] is None

@@ -114,6 +114,7 @@ def test_tries_that_failed_are_on_it() -> None:
     assert told(retried)[4:6] == [("failed try", 0.5, 0.7, "p"), ("prefill", 0.7, 1.1, "d")]
     assert stages[4].note == "prefill: unreachable"
     lost = replace(REMOTE, outcome="error", report=None, tries=(failed,))
+    lost = replace(lost, total_s=0.7)
     assert [each.stage for each in timeline(lost, SITES, "edge")][4:] == ["failed try"]
 
 
@@ -121,8 +122,14 @@ def test_refused_and_running_requests_end_where_they_are() -> None:
     """A refusal ends with its placement; of a request under way only its beginning is known."""
     refused = replace(REMOTE, outcome="refused", tries=(), report=None, tokenised_after_s=0.0, read_after_s=0.0)
     assert told(refused) == [("queue", 0.0, 0.2, ""), ("placement", 0.2, 0.5, "")]
-    running = replace(REMOTE, outcome="running", tries=(), report=None)
+    running = replace(REMOTE, outcome="running", tries=(), report=None, total_s=None)
     assert told(running)[-1] == ("prefill", 0.5, None, "p")
+
+
+def test_a_client_that_left_before_any_output() -> None:
+    """No try ended, and yet something took the time."""
+    left = replace(REMOTE, outcome="cancelled", tries=(), report=None, first_output_s=None, total_s=2.5)
+    assert told(left)[-1] == ("prefill", 0.5, 2.5, "p")
 
 
 TIMES = st.floats(0, 1e4)

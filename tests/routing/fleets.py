@@ -1,7 +1,8 @@
 """Small fleets to decide on."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from prfaas.routing.figures import CacheSize, PrefillRate
 from prfaas.routing.placement import Placement, Refusal

@@ -112,6 +112,30 @@ def test_prefix_is_weighed_against_load(busy: dict[str, Any], weights: Weights, 
 
 
 @pytest.mark.parametrize(
+    ("requests", "chosen"),
+    [
+        ((9, 4, 4), "edge-0"),
+        ((10, 4, 4), "edge-1"),
+        ((50, 40, 40), "edge-0"),
+        ((80, 40, 40), "edge-1"),
+        ((3, 0, 0), "edge-0"),
+    ],
+)
+def test_affinity_ends_at_more_than_a_fair_share(requests: tuple[int, ...], chosen: str) -> None:
+    """1.25 times the mean and two more is the most: 9.08 of 9, 4 and 4 requests, and 9.5 of 10, 4 and 4."""
+    engines = [decoder(f"edge-{at}", inflight=each) for at, each in enumerate(requests)]
+    features = RequestFeatures(400, hits={"edge-0": 399})
+    assert placed(place(features, fleet(*engines), POLICY)).decode == chosen
+
+
+def test_a_crowded_engine_is_still_one_to_fall_back_to() -> None:
+    """Nothing that takes requests is left out."""
+    engines = (decoder("edge-0", inflight=90), decoder("edge-1"))
+    placement = placed(place(RequestFeatures(400, hits={"edge-0": 399}), fleet(*engines), POLICY))
+    assert [way.decode for way in placement.alternatives] == ["edge-0"]
+
+
+@pytest.mark.parametrize(
     ("states", "chosen"),
     [
         (({}, {"inflight": 1}), "edge-0"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from prfaas.routing.figures import CacheSize
 from prfaas.routing.place import place
@@ -136,7 +137,7 @@ def test_unknown_engine_is_tried_before_one_that_loses() -> None:
     """Of two engines elsewhere the unknown one is asked; when its link is out, the other's prediction decides."""
     engines = (decoder(prefill=FAST), prefiller(prefill=SLOW), prefiller("moon-0", site="moon"))
     moon = link("moon")
-    for way, prefill in ((moon, "moon-0"), (replace(moon, is_broken=True), None)):
+    for way, prefill in ((moon, "moon-0"), (structs.replace(moon, is_broken=True), None)):
         snapshot = fleet(*engines, links=(link(), way), cache=CACHE)
         assert placed(place(FOUR_THOUSAND, snapshot, PREDICTIVE)).prefill == prefill
 

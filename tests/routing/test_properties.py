@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from prfaas.routing.figures import CacheSize, PrefillRate
 from prfaas.routing.place import MAX_ALTERNATIVES, MAX_CANDIDATES, place
@@ -52,7 +53,7 @@ links = st.builds(
 fleets = st.builds(
     lambda engines, links, turn, cache: FleetSnapshot(
         "edge",
-        tuple(replace(engine, name=name) for name, engine in zip(NAMES, engines, strict=False)),
+        tuple(structs.replace(engine, name=name) for name, engine in zip(NAMES, engines, strict=False)),
         tuple(links),
         turn,
         cache,
@@ -165,7 +166,7 @@ def test_more_load_on_a_link_never_sends_more_over_links(
     features: RequestFeatures, fleet: FleetSnapshot, policy: Policy, data: st.DataObject
 ) -> None:
     """Queue, utilisation, congestion, round trip up, goodput and budget down: what was local does not become remote."""
-    busier = replace(fleet, links=tuple(data.draw(busier_than(link)) for link in fleet.links))
+    busier = structs.replace(fleet, links=tuple(data.draw(busier_than(link)) for link in fleet.links))
     before, after = place(features, fleet, policy), place(features, busier, policy)
     if isinstance(after, Placement) and after.is_remote:
         assert isinstance(before, Placement)
@@ -177,7 +178,7 @@ def busier_than(draw: st.DrawFn, link: LinkState) -> LinkState:
     """The link with more load, its scarcity as its rules make it."""
     utilisation = draw(st.floats(link.utilisation, 1))
     is_congested = link.is_congested or draw(st.booleans())
-    return replace(
+    return structs.replace(
         link,
         goodput_bytes_s=link.goodput_bytes_s * draw(st.floats(0.1, 1)),
         queued_bytes=link.queued_bytes + draw(st.floats(0, 1e9)),
@@ -193,7 +194,7 @@ def busier_than(draw: st.DrawFn, link: LinkState) -> LinkState:
 @given(features, fleets, policies)
 def test_same_snapshot_same_answer(features: RequestFeatures, fleet: FleetSnapshot, policy: Policy) -> None:
     """A decision depends on its arguments alone."""
-    assert place(features, fleet, policy) == place(features, replace(fleet), replace(policy))
+    assert place(features, fleet, policy) == place(features, structs.replace(fleet), replace(policy))
 
 
 @given(features, fleets, policies)

@@ -117,6 +117,8 @@ async def ask_everything(cloud: Cloud, given: grpc.ChannelCredentials | None) ->
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: stub.Report(pb.ReportRequest(transfer_id="t", secret="s", timeout_ms=1), timeout=60),
             lambda: stub.Statistics(pb.StatisticsRequest(), timeout=60),
+            lambda: stub.Describe(pb.DescribeRequest(), timeout=60),
+            lambda: _only_reply(stub.Probe(pb.ProbeRequest(size_bytes=1, duration_ms=1, connections=1), timeout=60)),
             lambda: _first_reply(stub.Session(timeout=60), HELLO),
             lambda: _first_reply(frames(timeout=60), encode_join(1, bytes(16))),
         ]
@@ -125,6 +127,10 @@ async def ask_everything(cloud: Cloud, given: grpc.ChannelCredentials | None) ->
                 await call()
             errors.append(refusal.value)
     return errors
+
+
+async def _only_reply(call: Any) -> object:
+    return await call.read()
 
 
 async def _first_reply(stream: Any, message: object) -> object:

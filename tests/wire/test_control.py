@@ -15,6 +15,7 @@ MESSAGES: list[ControlMessage] = [
     control.Heartbeat(1, 2, 3),
     control.Open(1, "id", "secret", 30_000),
     control.Open(2, "id", "secret", 30_000, "1f2e"),
+    control.Open(3, "id", "secret", 30_000, "", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1"),
     control.Accepted(1),
     control.Start(1, 16, 200),
     control.Credit(64),
@@ -44,6 +45,7 @@ def test_an_abort_reason_is_cut_to_its_bound() -> None:
     [
         pb.ControlMessage(),
         pb.ControlMessage(open=pb.Open(transfer_id="x" * (MAX_TEXT + 1))),
+        pb.ControlMessage(open=pb.Open(tracestate="x" * (MAX_TEXT + 1))),
         pb.ControlMessage(welcome=pb.Welcome(session_token=b"x" * (MAX_TEXT + 1))),
         pb.ControlMessage(hello=pb.Hello(fields=[pb.FingerprintField()] * (control.MAX_FIELDS + 1))),
         pb.ControlMessage(hello=pb.Hello(layers=["x" * (MAX_TEXT + 1)])),
@@ -76,3 +78,14 @@ def test_the_largest_manifest_fits_the_message_bound() -> None:
     entry = control.Entry((1 << 16) - 1, 2, 255, 1 << 48, 1 << 48)
     manifest = control.Manifest(1, 1, 1, 1, 1, (entry,) * control.MAX_ENTRIES)
     assert encode_batch([manifest]).ByteSize() < control.MAX_MESSAGE_BYTES
+
+
+def test_a_trace_is_nothing_that_a_peer_has_to_know() -> None:
+    """An Open of an older peer has none, and one that says more than we know is read all the same."""
+    older = pb.Open(handle=1, transfer_id="id", secret="secret", timeout_ms=30_000)
+    assert decode_batch(pb.ControlBatch(messages=[pb.ControlMessage(open=older)])) == [
+        control.Open(1, "id", "secret", 30_000)
+    ]
+    field_15 = bytes([15 << 3 | 2, 3]) + b"new"
+    message = pb.ControlMessage(open=pb.Open.FromString(older.SerializeToString() + field_15))
+    assert decode_batch(pb.ControlBatch(messages=[message])) == [control.Open(1, "id", "secret", 30_000)]

@@ -13,11 +13,16 @@ Outcome = Literal["converted", "given_up"]
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """One conversion that has begun; times are on the services' clock."""
+    """One conversion that has begun; times are on the services' clock.
+
+    Attributes:
+        is_operators: an operator asked for it, not the controller.
+    """
 
     role: Role
     began_s: float
     ends_s: float
+    is_operators: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,14 @@ class Conversions:
         """By engine."""
         return self._underway
 
-    def begin(self, services: GatewayServices, wanted: Conversion) -> str:
-        """Begin one. Returns why that may not be, empty when it has begun."""
+    def begin(self, services: GatewayServices, wanted: Conversion, *, is_operators: bool = False) -> str:
+        """Begin one. Returns why that may not be, empty when it has begun. Operators may do what controllers may."""
         if problem := self._obstacle(services, wanted):
             return problem
         now_s, controller = services.clock.now_s(), services.config.controller
         patience_s = controller.drain_timeout_s or services.config.gateway.request_timeout_s
         services.fleet.set_converting(wanted.engine, is_converting=True)
-        self._underway[wanted.engine] = Underway(wanted.role, now_s, now_s + patience_s)
+        self._underway[wanted.engine] = Underway(wanted.role, now_s, now_s + patience_s, is_operators)
         return ""
 
     def step(self, services: GatewayServices) -> Sequence[Ended]:
@@ -62,16 +67,18 @@ class Conversions:
         return ended
 
     def give_up(self, services: GatewayServices, why: str) -> Sequence[Ended]:
-        """End all; the engines keep their roles and take requests again."""
-        ended = [Ended(engine, one.role, "given_up", why) for engine, one in self._underway.items()]
+        """End all of the controller; the engines keep their roles and take requests again."""
+        ended = [
+            Ended(engine, one.role, "given_up", why) for engine, one in self._underway.items() if not one.is_operators
+        ]
         for each in ended:
             self._end(services, each)
         return ended
 
     def _end(self, services: GatewayServices, ended: Ended) -> None:
-        del self._underway[ended.engine]
+        one = self._underway.pop(ended.engine)
         if ended.outcome == "converted":
-            services.view.convert(ended.engine, ended.role)
+            services.view.convert(ended.engine, ended.role, is_operators=one.is_operators)
         services.fleet.set_converting(ended.engine, is_converting=False)
 
     def _look(self, services: GatewayServices, engine: str, one: Underway) -> Ended | None:

@@ -35,6 +35,13 @@ class Follower:
         """No conversion goes on."""
         self._note_ended(services, self.conversions.give_up(services, why))
 
+    def convert(self, services: GatewayServices, wanted: Conversion) -> str:
+        """Begin it because an operator says so, in every mode. Returns why that may not be, empty when it has begun."""
+        if not (problem := self.conversions.begin(services, wanted, is_operators=True)):
+            what = f"{wanted.engine} begins to be converted to {wanted.role}"
+            self._history.add(services, "conversion", what, ("an operator said so",))
+        return problem
+
     def follow(self, services: GatewayServices, advice: Advice) -> None:
         """Do it, or say it. What was said of the same advice before is not said again."""
         before, self.advice = self.advice, advice

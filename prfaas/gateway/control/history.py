@@ -25,7 +25,7 @@ class Change:
 
     Attributes:
         unix_s: when.
-        mode: of the controller then; in ``shadow`` nothing was done.
+        mode: of the controller then; in ``shadow`` nothing was done but what an operator asked for.
         what: in words, as in the log.
         reasons: the controller's.
     """

@@ -9,17 +9,22 @@ from typing import Any, get_args
 
 from prfaas.config import Config
 from prfaas.config.controller import Mode
+from prfaas.errors import RequestRejected
 from prfaas.fleet.fleet import NOT_PROBED
 from prfaas.gateway.control.follow import Follower, threshold_of
 from prfaas.gateway.control.history import History
 from prfaas.gateway.control.make import basis_of
 from prfaas.gateway.control.told import Seen, overview_of
 from prfaas.gateway.live import Live
+from prfaas.gateway.operator import check_engine
 from prfaas.gateway.services import GatewayServices
+from prfaas.planner.controller.advice import Conversion
 from prfaas.planner.controller.view import SeenController
 
 MakeController = Callable[[Config, SeenController | None], SeenController]
 """A controller for a configuration, and the one that it comes after, if any. Raises ConfigError."""
+
+MANY_WORKERS = "each of several workers has its own view of the roles; set gateway.workers: 1"
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +33,8 @@ class ControlLoop:
     """Owns the controller, and makes another one when the configuration calls for it; belongs to one event loop.
 
     In ``shadow`` the fleet never follows: what is said is logged and kept. In ``on`` the threshold is set at once and
-    conversions are begun. In ``off`` nobody is asked; then, as in ``shadow``, threshold and roles are the file's.
+    conversions are begun. In ``off`` nobody is asked; then, as in ``shadow``, threshold and roles are the file's, but
+    for roles that operators give: those conversions go on in every mode.
     """
 
     def __init__(
@@ -82,6 +88,19 @@ class ControlLoop:
         follower, state = self._follower, self._made[1].state() if self._made else None
         return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, self._error)
 
+    def convert(self, wanted: Conversion) -> None:
+        """Have an engine converted because an operator says so; what becomes of it is in the overview.
+
+        Raises:
+            RequestRejected: there is no such engine, or it may not be, with the reason.
+        """
+        services = self._live.now
+        check_engine(services, wanted.engine)
+        problem = self._follower.convert(services, wanted) if services.config.gateway.workers == 1 else MANY_WORKERS
+        if problem:
+            message = f"{wanted.engine} cannot be converted to {wanted.role}: {problem}."
+            raise RequestRejected(409, message, param="role", code="cannot_convert")
+
     def overview(self) -> Mapping[str, Any]:
         """Mode, what is wanted, the controller's own state and the last changes, as plain values; ages in seconds."""
         services, state = self._live.now, self._made[1].state() if self._made else None
@@ -106,10 +125,10 @@ class ControlLoop:
             self._mode = mode
             self._follower.let_go(services, f"the controller is {mode} now")
             self._follower.forget()  # what was said of doing it is not said of not doing it, and the other way round
+        self._follower.settle(services)
         if mode == "off" or self._made is None:
             self._made = None
             return
-        self._follower.settle(services)
         controller = self._made[1]
         for at_s, tokens in taken.arrivals:
             controller.note_arrival(at_s, tokens)

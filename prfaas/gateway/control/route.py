@@ -1,17 +1,24 @@
-"""``GET /prfaas/plan``: what the controller thinks."""
+"""``GET /prfaas/plan``: what the controller thinks; ``POST /prfaas/engines/{name}/role``: an operator's flip."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
+from prfaas.config import Role
 from prfaas.config.controller import Mode
+from prfaas.errors import RequestRejected
+from prfaas.gateway.body import decode_object, read_body
 from prfaas.gateway.control.history import Kind
 from prfaas.gateway.control.loop import ControlLoop
 from prfaas.gateway.live import Live
 from prfaas.gateway.operator_routes import Guard
+from prfaas.planner.controller.advice import Conversion
+
+MAX_BODY_BYTES = 1024
+"""A role is a word."""
 
 
 def add_plan_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guard) -> None:
@@ -27,6 +34,32 @@ def add_plan_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guard)
             guard.check(request)
         # A figure that is not finite would be no JSON: msgspec writes null.
         return Response(msgspec.json.encode(control.overview()), media_type="application/json")
+
+
+def add_role_route(app: FastAPI, control: ControlLoop, guard: Guard) -> None:
+    """For those who may drain."""
+    body = {"required": True, "content": {"application/json": {"schema": _object({"role": _ROLE})}}}
+    responses: dict[int | str, dict[str, Any]] = {
+        202: {"description": "It has begun: `/prfaas/plan` says how it goes."}
+    }
+
+    @app.post("/prfaas/engines/{name}/role", status_code=202, responses=responses, openapi_extra={"requestBody": body})
+    async def role(request: Request, name: str) -> Response:
+        """Drain an engine and give it its other role, without a restart; for operators."""
+        guard.check(request)
+        wanted = _role_in(await read_body(request, MAX_BODY_BYTES))
+        control.convert(Conversion(name, wanted))
+        return JSONResponse({"engine": name, "role": wanted}, 202)
+
+
+def _role_in(body: bytes) -> Role:
+    """Raises RequestRejected."""
+    asked = decode_object(body).get("role")
+    found: Role | None = next((role for role in get_args(Role) if role == asked), None)
+    if found is None:
+        message = f"'role' must be one of {', '.join(get_args(Role))}."
+        raise RequestRejected(400, message, param="role", code="invalid_value")
+    return found
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:

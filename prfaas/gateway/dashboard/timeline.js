@@ -67,8 +67,9 @@ export function timelineTable(decision, stages, now) {
   const end = horizon(stages, now);
   const x = (at) => (Math.min(at, end) / end) * WIDTH;
   const ticks = [];
-  const each = step(end, innerWidth < 640 ? 2 : 4);
-  for (let at = each; at < end * 0.97; at += each) ticks.push(at);
+  const isNarrow = innerWidth < 640;
+  const each = step(end, isNarrow ? 2 : 4);
+  for (let at = each; at < end * (isNarrow ? 0.8 : 0.95); at += each) ticks.push(at);
   const both = shadeOf(stages);
   const rows = stages.map((stage) => {
     const until = ends(stage, now);

@@ -33,14 +33,16 @@ class Evidence:
     early_bytes: int
 
 
-async def fetch_evidence(http: aiohttp.ClientSession, gateway_url: str, request_id: str) -> Evidence:
-    """Read the record of ``request_id`` (header ``x-request-id``), waiting until it is complete.
+async def fetch_evidence(
+    http: aiohttp.ClientSession, gateway_url: str, request_id: str, patience_s: float = PATIENCE_S
+) -> Evidence:
+    """Read the record of ``request_id`` (header ``x-request-id``), waiting ``patience_s`` until it is complete.
 
     Raises:
         EngineUnavailable: the gateway does not answer, or knows no such request.
     """
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while True:
                 async with http.get(f"{gateway_url}/prfaas/decisions") as response:
                     decisions = (await response.json())["decisions"]

@@ -16,7 +16,7 @@ from prfaas.config import Config
 from prfaas.errors import EngineUnavailable
 from prfaas.launch.demo.ask import ask
 from prfaas.launch.demo.compare import Comparison, compare, is_success, summarize
-from prfaas.launch.demo.evidence import fetch_evidence
+from prfaas.launch.demo.evidence import PATIENCE_S, fetch_evidence
 from prfaas.launch.demo.questions import Question, make_questions
 from prfaas.launch.demo.show import comparison_table
 from prfaas.launch.local import THRESHOLD_TOKENS, gateway_url, make_model, start_local
@@ -69,20 +69,24 @@ async def _ask_everything(config: Config, progress: Progress) -> list[Comparison
         async with _clients(config) as clients:
             for number, question in enumerate(questions, 1):
                 progress.update("questions", f"{number} of {len(questions)}: {len(question.text):,} bytes")
-                comparisons.append(await _ask_twice(clients, question))
+                comparisons.append(await ask_twice(clients, question))
             progress.update("questions", f"{len(questions)} asked twice", done=True)
     return comparisons
 
 
-async def _ask_twice(clients: Clients, question: Question) -> Comparison:
-    """Through the gateway, then on the edge engine alone, which a salt keeps from finding the first one's cache."""
+async def ask_twice(clients: Clients, question: Question, patience_s: float = PATIENCE_S) -> Comparison:
+    """Through the gateway, then on the edge engine alone, which a salt keeps from finding the first one's cache.
+
+    Raises:
+        EngineUnavailable: no answer, or no complete record of it within ``patience_s``.
+    """
     clock = MonotonicClock()
     try:
         through_gateway = await ask(clients.gateway, question, clock)
         alone = await ask(clients.edge, question, clock, {"cache_salt": uuid4().hex})
     except OpenAIError as error:
         raise EngineUnavailable(f"a question of {len(question.text)} bytes was not answered: {error}") from None
-    evidence = await fetch_evidence(clients.http, clients.gateway_url, through_gateway.request_id)
+    evidence = await fetch_evidence(clients.http, clients.gateway_url, through_gateway.request_id, patience_s)
     return compare(question.stream, through_gateway, alone, evidence)
 
 
@@ -90,12 +94,19 @@ async def _ask_twice(clients: Clients, question: Question) -> Comparison:
 async def _clients(config: Config) -> AsyncIterator[Clients]:
     url = gateway_url(config)
     edge_url = config.engines["edge-0"].url
-    async with _openai(url) as gateway, _openai(edge_url) as edge, aiohttp.ClientSession() as http:
+    async with openai_client(url) as gateway, openai_client(edge_url) as edge, aiohttp.ClientSession() as http:
         yield Clients(gateway, edge, http, url)
 
 
-def _openai(url: str) -> AsyncOpenAI:
+def openai_client(url: str) -> AsyncOpenAI:
     """A client that never retries, as a hidden second attempt would hide a failure, and heeds no proxy: the stack is on
-    this machine."""
+    this machine. A connection for each request: one that its server just gives up would look like a failure."""
     http = DefaultAsyncHttpxClient(trust_env=False)
-    return AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=ANSWER_TIMEOUT_S, http_client=http)
+    return AsyncOpenAI(
+        base_url=f"{url}/v1",
+        api_key="none",
+        max_retries=0,
+        timeout=ANSWER_TIMEOUT_S,
+        http_client=http,
+        default_headers={"connection": "close"},
+    )

@@ -9,10 +9,10 @@ of the batch has got since the engine began, and an answer ends when the clock h
 """
 
 import functools
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from prfaas.planner.simulator.events import Events
@@ -99,7 +99,7 @@ class Engine:
             self._ready.remove(request)
         else:
             self._batch = [each for each in self._batch if each[2] is not request]
-            heapq.heapify(self._batch)
+            heapify(self._batch)
             self._admit()
         self._settle()
 
@@ -141,7 +141,7 @@ class Engine:
             request.first_token_s = now_s
             tokens = request.arrival.output_tokens - 1.0
         self._joined += 1
-        heapq.heappush(batch, (self._tokens + tokens, self._joined, request))
+        heappush(batch, (self._tokens + tokens, self._joined, request))
         self.hooks.answering(request)
 
     def _advance(self) -> None:
@@ -195,7 +195,7 @@ class Engine:
         self._advance()
         batch, queue = self._batch, self._queue
         while batch and batch[0][0] <= self._tokens + TOKEN_EPSILON:
-            self.hooks.answered(heapq.heappop(batch)[2])
+            self.hooks.answered(heappop(batch)[2])
         if self._ready:
             self._admit()
         if queue and self._left_s <= WORK_EPSILON_S and (queue[0].is_handed_over or len(batch) < self._limit):

@@ -1,7 +1,7 @@
 """The virtual clock, and what happens when."""
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 Handler = Callable[[Any], None]
@@ -22,13 +22,13 @@ class Events:
     def at(self, time_s: float, handler: Handler, argument: Any = None) -> None:
         """Call ``handler(argument)`` at that time, which is not past."""
         self._count += 1
-        heapq.heappush(self._heap, (time_s, self._count, handler, argument))
+        heappush(self._heap, (time_s, self._count, handler, argument))
 
     def run(self) -> None:
         """Until nothing is left to happen."""
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         while heap:
-            self.now_s, _, handler, argument = pop(heap)
+            self.now_s, _, handler, argument = heappop(heap)
             handler(argument)
 
     def __len__(self) -> int:

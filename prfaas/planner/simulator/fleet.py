@@ -3,10 +3,11 @@
 Of a link they tell what its ends measure (``gateway/link_states.py``), not what it could carry.
 """
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from prfaas.planner.simulator.engine import Engine
 from prfaas.planner.simulator.link import FULL_SHARE, Link
@@ -19,8 +20,6 @@ STAGED_BYTES = float(256 << 20)
 stays in the engine's blocks, and no mover counts it."""
 AVERAGING_S = 2.0
 """Of activity, over which goodput is averaged (``transport/goodput.py``)."""
-MAX_IDLE = 20_000
-"""States of engines without a queue that are kept to be used again: some 5 MB."""
 
 
 class FleetView:
@@ -33,7 +32,6 @@ class FleetView:
         self._staged_bytes: list[float] = []
         self._rates: list[PrefillRate] = []
         self._states: list[EngineState] = []
-        self._idle: dict[tuple[int, int, int, bool], EngineState] = {}
         self._shown: tuple[EngineState, ...] = ()
         self.link_states: tuple[LinkState, ...] = ()
         self._before: list[tuple[float, float, float]] = []
@@ -64,23 +62,10 @@ class FleetView:
         """The same without a turn, for whoever decides nothing."""
         if self.changed:
             for at in self.changed:
-                self._states[at] = self._state(at)
+                self._states[at] = _state(self._engines[at], self._rates[at])
             self.changed.clear()
             self._shown = tuple(self._states)
         return FleetSnapshot(self._site, self._shown, self.link_states, self._turns, self._cache)
-
-    def _state(self, at: int) -> EngineState:
-        """Of an engine without a queue of prompts, the same value again for as many requests: such as decode."""
-        engine = self._engines[at]
-        if engine.waiting_tokens or engine.is_draining or not engine.is_healthy:
-            return _state(engine, self._rates[at])
-        key = (at, engine.inflight, engine.awaiting, engine.can_prefill)
-        known = self._idle.get(key)
-        if known is None:
-            if len(self._idle) >= MAX_IDLE:
-                self._idle.clear()
-            known = self._idle[key] = _state(engine, self._rates[at])
-        return known
 
     def look_at_links(self, passed_s: float) -> None:
         """Take in what the links did in the last ``passed_s`` seconds."""
@@ -90,19 +75,17 @@ class FleetView:
     def look_at_breakers(self) -> None:
         """Only whether they are broken."""
         pairs = zip(self.link_states, self._links, strict=True)
-        self.link_states = tuple(dataclasses.replace(state, is_broken=link.is_broken) for state, link in pairs)
+        self.link_states = tuple(replace(state, is_broken=link.is_broken) for state, link in pairs)
 
     def _look(self, at: int, link: Link, passed_s: float) -> LinkState:
         queued_bytes = min(link.queued_bytes, self._staged_bytes[at])
-        delivered, active_s, full_s = (
-            now - before
-            for now, before in zip((link.delivered_bytes, link.active_s, link.full_s), self._before[at], strict=True)
-        )
-        self._before[at] = (link.delivered_bytes, link.active_s, link.full_s)
+        before, now = self._before[at], (link.delivered_bytes, link.active_s, link.full_s)
+        self._before[at] = now
+        delivered, active_s, full_s = now[0] - before[0], now[1] - before[1], now[2] - before[2]
         old = self.link_states[at]
         utilisation = min(1.0, delivered / passed_s / old.bandwidth_bytes_s)
         is_congested = full_s >= FULL_SHARE * passed_s
-        return dataclasses.replace(
+        return replace(
             old,
             goodput_bytes_s=_goodput_bytes_s(old.goodput_bytes_s, delivered, active_s, full_s),
             queued_bytes=queued_bytes,

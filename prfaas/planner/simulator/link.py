@@ -5,10 +5,10 @@ transfer cannot use more than its prefill makes once it has sent all that was ma
 the rest and the recurrent state follow as fast as the share allows. Rates are constant between events.
 """
 
-import heapq
 import math
 import operator
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 
 from prfaas.planner.simulator.events import Events
 from prfaas.planner.simulator.request import Request
@@ -90,7 +90,7 @@ class Link:
         self._making.remove(transfer)
         transfer.target_bytes = self._clock_bytes + transfer.backlog_bytes + transfer.state_bytes
         self._begun += 1
-        heapq.heappush(self._ending, (transfer.target_bytes, self._begun, transfer))
+        heappush(self._ending, (transfer.target_bytes, self._begun, transfer))
         self._targets_bytes += transfer.target_bytes
         self._settle()
 
@@ -101,7 +101,7 @@ class Link:
             self._making.remove(transfer)
         elif not math.isnan(transfer.target_bytes):
             self._ending = [each for each in self._ending if each[2] is not transfer]
-            heapq.heapify(self._ending)
+            heapify(self._ending)
             self._targets_bytes = sum(each[0] for each in self._ending)
         self._settle()
 
@@ -169,7 +169,7 @@ class Link:
         self._advance()
         ending = self._ending
         while ending and ending[0][0] <= self._clock_bytes + EPSILON_BYTES:
-            transfer = heapq.heappop(ending)[2]
+            transfer = heappop(ending)[2]
             self._targets_bytes -= transfer.target_bytes
             self.arrived(transfer.request)
         if not ending:

@@ -34,6 +34,7 @@ class Request:
     Attributes:
         placement: what the router said.
         prefill, decode: the engines of the present try; the same one when it does both.
+        is_handed_over: another engine prefills than decodes.
         held_tokens: of the prompt, cached at ``decode`` when the try began.
         uncached_tokens: what ``prefill`` computes.
         waiting_tokens: of those, what ``prefill`` still counts as waiting: all of them or none.
@@ -41,7 +42,6 @@ class Request:
         work_s: seconds of that prefill on an engine that does nothing else.
         transfer: its cache on a link, None when none crosses.
         tries: so many have begun; an event of an earlier one is stale.
-        target: where the decode engine's token clock has to be for its last token.
         first_token_s: when the first token came, below 0 before that.
     """
 
@@ -51,9 +51,9 @@ class Request:
         "decode",
         "first_token_s",
         "held_tokens",
+        "is_handed_over",
         "placement",
         "prefill",
-        "target",
         "transfer",
         "tries",
         "uncached_tokens",
@@ -66,12 +66,8 @@ class Request:
         self.placement = placement
         self.prefill: Engine
         self.decode: Engine
+        self.is_handed_over = False
         self.held_tokens = self.uncached_tokens = self.waiting_tokens = self.awaiting = self.tries = 0
-        self.work_s = self.target = 0.0
+        self.work_s = 0.0
         self.transfer: Transfer | None = None
         self.first_token_s = -1.0
-
-    @property
-    def is_handed_over(self) -> bool:
-        """Another engine prefills than decodes."""
-        return self.prefill is not self.decode

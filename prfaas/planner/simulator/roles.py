@@ -51,6 +51,8 @@ class Roles:
 
     def step(self) -> None:
         """Begin to change what has become empty."""
+        if not self._draining:
+            return
         for engine in self._split:
             conversion = self._draining.get(engine.name)
             if conversion is not None and engine.is_draining and not engine.inflight and engine.is_idle:

@@ -63,6 +63,7 @@ class Tries:
         tokens = request.arrival.prompt_tokens
         decoder = request.decode = self._by_name[decode]
         prefiller = request.prefill = self._by_name[prefill] if prefill else decoder
+        request.is_handed_over = prefiller is not decoder
         hit = min(hits.get(prefiller.name, 0), tokens - 1) if hits else 0
         request.held_tokens = hit if prefiller is decoder else min(hits.get(decode, 0), tokens - 1)
         request.uncached_tokens = tokens - hit
@@ -72,7 +73,7 @@ class Tries:
         decoder.awaiting += 1
         request.awaiting = 1
         decoder.touch()
-        if prefiller is not decoder:
+        if request.is_handed_over:
             prefiller.inflight += 1
             prefiller.touch()
             if prefiller.site != decoder.site:
@@ -131,9 +132,10 @@ class Tries:
         request.decode.join(request)
 
     def _is_prefilled(self, request: Request) -> None:
-        request.prefill.waiting_tokens -= request.waiting_tokens
-        request.waiting_tokens = 0
-        request.prefill.touch()
+        if request.waiting_tokens:
+            request.prefill.waiting_tokens -= request.waiting_tokens
+            request.waiting_tokens = 0
+            request.prefill.touch()
 
     def _has_cache(self, request: Request) -> None:
         request.decode.awaiting -= request.awaiting

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from prfaas.errors import RequestRejected
 from prfaas.planner.controller.advice import Advice, Conversion
 from tests.gateway.control.fakes import Controlled, controlled, split_tree
 
@@ -194,6 +195,36 @@ def test_a_conversion_goes_on_over_a_reload() -> None:
         assert states(at)["edge-1"] == (False, True, True)
     at.look(Advice(5))
     assert states(at)["edge-1"] == (True, False, False)
+
+
+def test_an_operators_conversion_goes_on_when_the_mode_changes() -> None:
+    """Switching the controller off ends its own conversions alone; the role outlasts that, too."""
+    at = controlled()
+    with at.services.fleet.load("edge-1"):
+        at.loop.convert(TO_PREFILL)
+        at.look(Advice(5))
+        at.tree["controller"]["mode"] = "shadow"
+        at.live.reload()
+        at.look(Advice(5))
+        assert states(at)["edge-1"] == (False, True, True)
+    at.look(Advice(5))
+    assert states(at)["edge-1"] == (True, False, False)
+    assert at.changes() == [BEGINS, ("converted", "edge-1 is converted to prefill: after 3.0 s")]
+    assert at.loop.overview()["changes"][-1]["reasons"] == ("an operator said so",)
+    at.tree["policy"]["threshold_tokens"] = 7
+    at.live.reload()
+    assert states(at)["edge-1"] == (True, False, False)
+
+
+def test_one_of_several_workers_converts_nothing() -> None:
+    """Each would have its own view of the roles."""
+    tree = split_tree("shadow")
+    tree["gateway"]["workers"] = 2
+    at = controlled(tree)
+    with pytest.raises(RequestRejected, match=r"set gateway\.workers: 1") as refusal:
+        at.loop.convert(TO_PREFILL)
+    assert refusal.value.status == 409
+    assert not at.services.fleet.status("edge-1").is_draining
 
 
 def test_an_engine_that_is_taken_out_is_given_up() -> None:

@@ -53,9 +53,10 @@ async def view(browser: Browser, fleet: Populated, file: Path, seconds: float, n
 
 
 def reduce(file: Path) -> None:
-    """A page has few colours: with a palette the file is a third."""
+    """A page has few colours: with a palette the file is a third. The rare ones count: they are engines' states."""
     with Image.open(file) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 is served, second by second. It follows the advice; a conversion drains its engine for a while."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec.structs import replace
 
 from prfaas.planner.controller.advice import Advice, Controller, Conversion
 from prfaas.routing.figures import CacheSize, PrefillRate
@@ -17,17 +18,17 @@ BYTES_PER_TOKEN = 1000.0
 def local_engine(name: str, *roles: str, **more: object) -> EngineState:
     """A healthy engine of site "edge"."""
     state = EngineState(name, "edge", "prefill" in roles, "decode" in roles, True, prefill=LOCAL_RATE)
-    return replace(state, **more)  # type: ignore[arg-type]
+    return replace(state, **more)
 
 
 def remote_engine(name: str, site: str = "cloud", **more: object) -> EngineState:
     """A healthy engine that prefills elsewhere."""
-    return replace(EngineState(name, site, True, False, True, prefill=REMOTE_RATE), **more)  # type: ignore[arg-type]
+    return replace(EngineState(name, site, True, False, True, prefill=REMOTE_RATE), **more)
 
 
 def link(bandwidth_bytes_s: float = 1.25e9, source: str = "cloud", **more: object) -> LinkState:
     """An idle one."""
-    return replace(LinkState(source, "edge", bandwidth_bytes_s), **more)  # type: ignore[arg-type]
+    return replace(LinkState(source, "edge", bandwidth_bytes_s), **more)
 
 
 def fleet_of(engines: Sequence[EngineState], links: Sequence[LinkState] = ()) -> FleetSnapshot:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from prfaas.planner.controller.advice import Conversion, Role
 from prfaas.planner.controller.conversions import Conversions, Wish
@@ -60,7 +61,7 @@ def test_one_at_a_time() -> None:
     """While one is on its way nothing else begins, for hours if need be."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    draining = fleet_of([replace(DECODERS[1], is_draining=True)])
+    draining = fleet_of([structs.replace(DECODERS[1], is_draining=True)])
     for second in range(100, 10_000, 50):
         assert conversions.watch(float(second), draining) == ()
         assert conversions.next(float(second), wish()) == ()
@@ -72,7 +73,7 @@ def test_several_at_once_where_that_loses_nothing() -> None:
     conversions = Conversions(replace(SETTINGS, confirm_s=0.0, dwell_s=0.0))
     begun = conversions.next(0.0, wish(at_once=2))
     assert [each.engine for each in begun] == ["d-1", "d-2"]
-    half = [local_engine("d-1", "prefill"), replace(DECODERS[2], is_draining=True), DECODERS[0]]
+    half = [local_engine("d-1", "prefill"), structs.replace(DECODERS[2], is_draining=True), DECODERS[0]]
     assert conversions.watch(30.0, fleet_of(half)) == ("d-1 is converted: it can prefill now",)
     assert conversions.next(31.0, wish(engines=[DECODERS[0]])) == ()
     done(conversions, 40.0, "d-2", "prefill")
@@ -111,7 +112,7 @@ def test_a_fleet_that_serves_nothing_is_not_kept_waiting() -> None:
     """Neither by the pause before the other direction nor by one that was given up; it is confirmed all the same."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(31.0, fleet_of([structs.replace(DECODERS[1], is_draining=True)]))
     conversions.watch(40.0, fleet_of(DECODERS))
     found = until_advised(conversions, replace(wish("decode"), is_rescue=True), range(100, 1000))
     assert found is not None
@@ -157,6 +158,20 @@ def test_what_was_done_counts_under_other_settings() -> None:
     assert len(begun) == 4
 
 
+def test_pauses_hold_under_other_settings() -> None:
+    """Ten minutes before the other direction, and after an advice that nobody followed."""
+    done_before, ignored = Conversions(SETTINGS), Conversions(SETTINGS)
+    for conversions in (done_before, ignored):
+        assert until_advised(conversions, wish(), range(100)) is not None
+    done(done_before, 100.0, "d-1", "prefill")
+    ignored.watch(100.0, fleet_of(DECODERS))
+    wanted: list[tuple[Conversions, Role]] = [(done_before, "decode"), (ignored, "prefill")]
+    for before, role in wanted:
+        found = until_advised(before.following(SETTINGS), wish(role), range(101, 1000))
+        assert found is not None
+        assert found[0] == 700
+
+
 def test_an_advice_that_is_not_followed_is_not_repeated_soon() -> None:
     """As in shadow mode: after a minute it counts as not followed, and ten minutes later it is said again."""
     conversions, fleet = Conversions(SETTINGS), fleet_of(DECODERS)
@@ -174,7 +189,7 @@ def test_an_engine_that_keeps_its_role_is_left_alone_for_a_while() -> None:
     """It drained and came back as it was: the owner gave the conversion up."""
     conversions = Conversions(SETTINGS)
     assert until_advised(conversions, wish(), range(100)) is not None
-    conversions.watch(31.0, fleet_of([replace(DECODERS[1], is_draining=True)]))
+    conversions.watch(31.0, fleet_of([structs.replace(DECODERS[1], is_draining=True)]))
     assert conversions.watch(90.0, fleet_of(DECODERS)) == (
         "d-1 was not converted: it takes requests again in its former role",
     )

@@ -1,8 +1,7 @@
 """What a link carries, learnt from its queue."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from prfaas.planner.controller.link_capacity import HOLD_S, LinkCapacity
 from tests.planner.controller.fluid import link

@@ -118,5 +118,6 @@ def test_every_request_ends_exactly_once(
     outcome = run.run()
     assert outcome.arrived == outcome.answered + outcome.refused + outcome.failed
     assert not run.tries.live
-    assert [(each.inflight, each.waiting_tokens, each.is_idle) for each in run.engines] == [(0, 0, True)] * len(engines)
+    left = [(each.inflight, each.waiting_tokens, each.awaiting, each.is_idle) for each in run.engines]
+    assert left == [(0, 0, 0, True)] * len(engines)
     assert all(link.queued_bytes < 1000 for link in run.links.values())

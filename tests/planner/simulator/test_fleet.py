@@ -77,6 +77,23 @@ def test_what_waits_beyond_the_send_slots_is_not_seen() -> None:
     assert watch.link(9).queued_bytes == STAGED_BYTES
 
 
+def test_engines_of_a_site_stage_together() -> None:
+    """Two of them show twice as much."""
+    remote = [engine(f"r{at}", "prefill", "cloud", profile=FAT) for at in range(2)]
+    spec = FleetSpec("edge", (engine("d0", profile=FAT), *remote), (LinkSpec("cloud", 1e3),))
+    watch = watched(spec, *(Arrival(0.9, 10_000, 1) for _ in remote))
+    assert watch.link(9).queued_bytes == 2 * STAGED_BYTES
+
+
+def test_a_cache_that_is_made_slowly_says_nothing_of_the_link() -> None:
+    """20,000 tokens are made at a third of the rate of 1,000: the link could carry what it has carried."""
+    bent = EngineProfile("bent", Quadratic(0.0, 1e-3, 1e-7), Quadratic(1e6, 1000.0), DECODE)
+    engines = (engine("d0", profile=bent), engine("r0", "prefill", "cloud", profile=bent))
+    spec = FleetSpec("edge", engines, (LinkSpec("cloud", 1e9),))
+    watch = watched(spec, Arrival(0.0, 1000, 1), Arrival(4.5, 20_000, 1))
+    assert watch.link(20).goodput_bytes_s == watch.link(4).goodput_bytes_s > 9e5
+
+
 def test_a_look_takes_no_turn() -> None:
     """Requests over equal engines go on taking turns however often somebody looks."""
     watch = watched(fleet(1, 2, 0), Arrival(3.5, 10, 1))

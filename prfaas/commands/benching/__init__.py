@@ -1,0 +1,1 @@
+"""What `prfaas bench` does: load, figures, report."""

@@ -1,0 +1,84 @@
+"""The ports of a site's own servers on this machine: free, or held by those servers; and the names of all hosts."""
+
+import asyncio
+import errno
+
+from prfaas.config.problems import WILDCARD
+from prfaas.doctor.asking import ask_http, ask_mover, is_gateway
+from prfaas.doctor.finding import Checked, Finding, finding
+from prfaas.doctor.network import addresses, listening_error, reach
+from prfaas.doctor.scope import Listener, Scope
+
+
+async def check_names(scope: Scope) -> Checked:
+    """Whether all hosts that matter here are known by name."""
+    hosts: dict[str, str] = {}
+    for name in scope.asked_engines:
+        for each in scope.listeners_of(name):
+            hosts.setdefault(each.host, each.key)
+    if scope.is_gateways:
+        hosts.setdefault(scope.config.gateway.host, "gateway.host")
+    found = dict(zip(hosts, await asyncio.gather(*map(addresses, hosts)), strict=True))
+    findings = [
+        finding(
+            "names.unknown",
+            hosts[host],
+            f"{host}: is not resolved here",
+            f"getent hosts {host}; then DNS or /etc/hosts",
+        )
+        for host, ips in found.items()
+        if not ips
+    ]
+    return Checked(tuple(findings), tuple(f"{host}: {', '.join(ips) or 'unknown'}" for host, ips in found.items()))
+
+
+async def check_ports(scope: Scope) -> Checked:
+    """The site's listeners on this machine; those of other machines are dialed with their engines."""
+    found = await asyncio.gather(*(_look_at(scope, each) for each in scope.own_listeners))
+    return Checked(
+        tuple(each for problem, _ in found for each in problem),
+        tuple(line for _, line in found if line),
+    )
+
+
+async def _look_at(scope: Scope, port: Listener) -> tuple[list[Finding], str]:
+    number = listening_error(await addresses(port.host), port.port)
+    if number is None:  # another machine's: it is dialed with its engine
+        return [], ""
+    is_ours = number == errno.EADDRINUSE and await _is_ours(scope, port)
+    problem = judge_port(port, number, is_ours=is_ours)
+    state = "free" if not number else "held by our own" if is_ours else "not usable"
+    return problem, f"{port.key}: {port.host}:{port.port}: {state}"
+
+
+def judge_port(port: Listener, number: int, *, is_ours: bool) -> list[Finding]:
+    """What the error number of listening there means for whoever is to listen."""
+    at = f"{port.host}:{port.port}"
+    look = f"ss -ltnp 'sport = :{port.port}' tells who; end that, or give another port"
+    if not number or is_ours:
+        return []
+    if number == errno.EADDRINUSE:
+        return [finding("ports.taken", port.key, f"{at}: another program listens there", look)]
+    if number == errno.EACCES:
+        way_out = "give a port above 1023, or the capability CAP_NET_BIND_SERVICE"
+        return [finding("ports.forbidden", port.key, f"{at}: this user may not listen there", way_out)]
+    what = f"{at}: cannot be listened on ({errno.errorcode.get(number, number)})"
+    return [finding("ports.forbidden", port.key, what, "give an address of this machine, or 0.0.0.0")]
+
+
+async def _is_ours(scope: Scope, port: Listener) -> bool:
+    """Whether the server that the configuration wants there is there already."""
+    match port.serves:
+        case "gateway":
+            scheme = "https" if scope.config.gateway.https else "http"
+            host = "127.0.0.1" if port.host in WILDCARD else port.host
+            return await is_gateway(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port.port}")
+        case "engine":
+            answer = await ask_http(scope.config.engines[port.engine].url, None)
+            return bool(answer.vllm) or answer.is_tls
+    mover = await ask_mover(scope.config, scope.site, port.engine)
+    if mover.answer is None:
+        # One that does not admit us is a mover all the same; what is wrong with it is told with the engines.
+        return mover.reason in ("identity", "old") and not (await reach(port.host, port.port)).problem
+    description = mover.answer.description
+    return description.data_port == port.port if port.serves == "data" else description.engine_id == port.engine

@@ -1,0 +1,75 @@
+"""What a mover lets those see who ask before there is traffic: its engine, and how fast the path from it is."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from prfaas.errors import TransferFailed
+from prfaas.transport.noise import JOIN_WAIT_S, Probes
+from prfaas.transport.settings import MoverConfig
+from prfaas.wire import transfer_pb2 as pb
+from prfaas.wire.description import Description
+from prfaas.wire.pace import Pace
+from prfaas.wire.session import VERSIONS
+
+
+class Look:
+    """Answers for one mover.
+
+    Attributes:
+        names: who may ask which engine this is; None for anybody, without TLS.
+    """
+
+    def __init__(
+        self,
+        config: MoverConfig,
+        data_port: int,
+        probes: Probes,
+        pace: Callable[[str], Pace],
+        unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``pace`` is how fast cache bytes may leave for an engine; ``data_port`` is announced."""
+        self.names = config.tls.may_look(config.listen) if config.tls else None
+        self._config, self._data_port = config, data_port
+        self._probes, self._pace, self._unix_ns = probes, pace, unix_ns
+
+    def describe(self) -> Description:
+        """This engine, now."""
+        config = self._config
+        return Description(
+            engine_id=config.engine_id,
+            epoch=config.epoch,
+            versions=VERSIONS,
+            slot_bytes=config.slot_bytes,
+            data_port=self._data_port,
+            fingerprint=config.fingerprint,
+            facts=config.facts,
+            unix_ns=self._unix_ns(),
+        )
+
+    async def probe(self, request: pb.ProbeRequest) -> AsyncIterator[pb.ProbeReply]:
+        """Say how to join, send noise, say how much it was. Ends with the request's time, or when its caller leaves.
+
+        Raises:
+            RemoteProtocolError: a request out of bounds.
+            TransferFailed: another probe runs.
+        """
+        noise = self._probes.begin(request, self._pace(request.engine_id))
+        if noise is None:
+            raise TransferFailed("another probe runs there: try again in some seconds")
+        try:
+            yield pb.ProbeReply(token=noise.token, data_port=self._data_port)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(JOIN_WAIT_S):
+                    await noise.began.wait()
+                async with asyncio.timeout(request.duration_ms / 1e3):
+                    await noise.ended.wait()
+            noise.close()
+            yield pb.ProbeReply(
+                sent_bytes=noise.sent_bytes,
+                sent_segments=noise.sent_segments,
+                retransmitted_segments=noise.retransmitted_segments,
+            )
+        finally:
+            self._probes.end(noise)
