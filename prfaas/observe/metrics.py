@@ -42,7 +42,8 @@ class Metrics:
 
     def __init__(self, workers_folder: str | None = None) -> None:
         """``workers_folder``: where several workers keep their values; each then tells those of all."""
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each counter and histogram, which nobody here asks for
+        # Another series for each counter and histogram, which nobody here asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # has no types
         self._workers_folder = workers_folder
         self.registry = CollectorRegistry()
         defined = Definitions(self.registry)
