@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # has no types
 import pytest
 from rich.console import Console
 
