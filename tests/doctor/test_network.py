@@ -100,7 +100,7 @@ async def test_ports_held_by_our_own_servers_are_fine() -> None:
     assert [line.rpartition(": ")[2] for line in checked.seen] == ["held by our own"] * 3
 
 
-def _hang_up(listener: socket.socket) -> None:
+def hang_up(listener: socket.socket) -> None:
     listener.accept()[0].close()
 
 
@@ -111,7 +111,7 @@ async def test_a_stranger_on_each_port_is_found() -> None:
     listeners = [socket.create_server((each.host, each.port)) for each in scope.own_listeners]
     try:
         for each in listeners:  # it hangs up at once, as a server of another kind does
-            asyncio.get_running_loop().add_reader(each, _hang_up, each)
+            asyncio.get_running_loop().add_reader(each, hang_up, each)
         checked = await check_ports(scope)
     finally:
         for each in listeners:
