@@ -95,7 +95,7 @@ def test_the_prefills_end_is_told_in_our_time() -> None:
     """The peer's clock is half a second ahead."""
     load = streamed()
     load.manifest(MANIFEST, clock_offset_s=0.5)
-    assert load.prefilled_s == 1.51
+    assert load.prefilled_s == pytest.approx(1.51)
 
 
 @pytest.mark.parametrize(("token_step", "number_step"), [(2, 1), (1, 2)], ids=["rows", "frame numbers"])
