@@ -1,8 +1,8 @@
 """How soon the page at ``/dashboard`` is there: first contentful paint by the browser's own clock, and its bytes.
 
 A real Chromium, with nothing cached, opens the page of a gateway in front of eight stub engines; everything, browser
-included, shares one machine. ``live`` is when the first status and decisions are drawn. Beside it what one
-``/prfaas/status`` costs the gateway.
+included, shares one machine. ``live`` is when the first status and decisions are drawn. Beside it how long one
+``/prfaas/status`` takes, client included.
 
     python -m benchmarks.dashboard [--rounds 21]
 """

@@ -53,7 +53,7 @@ async def view(browser: Browser, fleet: Populated, file: Path, seconds: float, n
 
 
 def reduce(file: Path) -> None:
-    """A page has few colours: with a palette the file is a third. The rare ones count: they are engines' states."""
+    """A page has few colours: with a palette the file is a third. Rare ones count: they are the states of engines."""
     with Image.open(file) as picture:
         few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         few.save(file, optimize=True)
