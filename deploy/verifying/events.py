@@ -8,8 +8,8 @@ from deploy.verifying.say import say
 from deploy.verifying.traffic import Traffic
 from prfaas.launch.local import THRESHOLD_TOKENS
 
-START_TIMEOUT_S = 600
-"""An engine imports torch and vLLM and loads its model: one minute on a fast machine, several on a busy one."""
+START_TIMEOUT_S = 900
+"""An engine imports torch and vLLM and loads its model: one minute on a laptop, eight on one with a load of 30."""
 BACK_TIMEOUT_S = 180
 """Until long prompts are prefilled remotely again: breakers rest for at most 60 s, and then one request tries."""
 CUT_S = 15
