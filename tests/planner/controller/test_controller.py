@@ -17,6 +17,7 @@ from prfaas.planner.controller.long_term import Outlook, look
 from prfaas.planner.controller.settings import ControllerSettings
 from prfaas.planner.workload import Slo
 from prfaas.routing.figures import PrefillRate
+from prfaas.routing.snapshot import EngineState
 from tests.planner import cases
 from tests.planner.controller.fluid import FluidFleet, Seen, fleet_of, link, local_engine, remote_engine, run
 
@@ -250,6 +251,25 @@ def test_an_engine_that_flaps_is_not_planned_with_at_every_look(monkeypatch: pyt
             one.note_arrival(float(second), 1000)
         one.step(float(second), fleet_of([*here, local_engine("d-1", "decode", is_healthy=second % 2 == 0)]))
     assert 12 <= len(made) <= 16
+
+
+def test_nothing_begins_by_a_plan_for_other_engines() -> None:
+    """A prefill engine is lost, and one of three decode engines takes its place within the seconds in which nothing is
+    planned anew: by the plan of before another one would follow."""
+    one = controller(settings=replace(SETTINGS, confirm_s=0.0, dwell_s=0.0, plan_interval_s=1000.0))
+    prefill, decoders = local_engine("p", "prefill"), [local_engine(f"d-{at}", "decode") for at in range(3)]
+
+    def begun(second: int, *engines: EngineState) -> list[str]:
+        for tokens in (1000, 1000, 1000, 10_000) if second % 2 else ():
+            one.note_arrival(float(second), tokens)
+            one.note_answer(100)
+        return [each.engine for each in one.step(float(second), fleet_of(engines)).conversions]
+
+    for second in range(200):
+        assert begun(second, prefill, local_engine("p-1", "prefill"), *decoders) == []
+    assert begun(200, prefill, *decoders) == ["d-0"]
+    for second in range(201, 220):
+        assert begun(second, prefill, local_engine("d-0", "prefill"), *decoders[1:]) == []
 
 
 def test_an_impossible_pace_is_refused_at_once() -> None:

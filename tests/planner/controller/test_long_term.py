@@ -97,6 +97,12 @@ def test_a_plan_takes_no_longer_for_many_engines(engines: int, monkeypatch: pyte
     assert 0 <= found.wanted.prefill_engines - needed <= 1 + engines / 32
 
 
+def test_of_many_engines_both_ends_are_looked_at() -> None:
+    """The other site could prefill everything: all but one of a thousand engines decode."""
+    found = outlook(Counts(500, 500), 4500, fleet=model(remote_engines=2000, egress_bytes_s=1e12))
+    assert found.wanted.prefill_engines == 1
+
+
 def test_bounds_on_the_division_hold() -> None:
     """At least two prefill and three decode; engines that may not be converted stay."""
     tight = ControllerSettings(min_prefill_engines=2, min_decode_engines=3)
