@@ -17,7 +17,10 @@ TRACEPARENT_CHARS = 55
 MAX_TRACESTATE_CHARS = 512
 """What everybody who passes one on has to keep, and so all that anybody can rely on."""
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACESTATE = re.compile(rf"[ -~]{{0,{MAX_TRACESTATE_CHARS}}}")
+_STATE_KEY = r"(?:[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
+_STATE_VALUE = r"[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+_STATE_MEMBER = re.compile(f"({_STATE_KEY})={_STATE_VALUE}")
+MAX_STATE_MEMBERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,22 @@ class TraceContext:
         rest = traceparent[TRACEPARENT_CHARS:]
         if rest and (traceparent.startswith("00") or not rest.startswith("-")):
             return None
-        is_plain = isinstance(tracestate, str) and _TRACESTATE.fullmatch(tracestate)
-        return cls(traceparent[:TRACEPARENT_CHARS], str(tracestate) if is_plain else "")
+        is_right = isinstance(tracestate, str) and _is_tracestate(tracestate)
+        return cls(traceparent[:TRACEPARENT_CHARS], str(tracestate) if is_right else "")
 
     def fields(self) -> dict[str, str]:
         """By the names that it has in headers and in parameters of transfers."""
         return {"traceparent": self.traceparent} | ({"tracestate": self.tracestate} if self.tracestate else {})
+
+
+def _is_tracestate(text: str) -> bool:
+    """Whether it keeps to the standard's grammar: OpenTelemetry logs what does not, and it is a stranger's text."""
+    if len(text) > MAX_TRACESTATE_CHARS:
+        return False
+    members = [each.strip(" \t") for each in text.split(",")]
+    found = [_STATE_MEMBER.fullmatch(each) for each in members if each]
+    keys = [each[1] for each in found if each]
+    return len(keys) == len(found) == len(set(keys)) <= MAX_STATE_MEMBERS
 
 
 class Span(Protocol):

@@ -46,3 +46,21 @@ def test_nothing_is_kept_where_nothing_is_traced() -> None:
     with pytest.raises(ValueError, match="as it was"), span:
         raise ValueError("as it was")
     assert span.context is None
+
+
+@pytest.mark.parametrize("given", ["a=1,b=2", "a=1, b=2", "tenant@system=x y", ",a=1,"])
+def test_a_right_tracestate_is_kept(given: str) -> None:
+    """As the standard writes it, spaces between members and empty ones included."""
+    found = TraceContext.parse(GIVEN, given)
+    assert found is not None
+    assert found.tracestate == given
+
+
+@pytest.mark.parametrize(
+    "given", ["my words", "a=1,my words", "A=1", "a=1,a=2", ",".join(f"k{at}=1" for at in range(33))]
+)
+def test_a_wrong_tracestate_is_dropped_before_anybody_logs_it(given: str) -> None:
+    """What is no member, a key that comes twice, too many of them."""
+    found = TraceContext.parse(GIVEN, given)
+    assert found is not None
+    assert found.tracestate == ""

@@ -14,6 +14,7 @@ from prfaas.commands.options import (
     operator_client,
 )
 from prfaas.commands.output import tell
+from prfaas.errors import PrfaasError
 
 
 def drain(
@@ -40,7 +41,9 @@ def drain(
         def look() -> Now:
             nonlocal told
             told = engine_of(client.get("/prfaas/engines"), engine)
-            return Now(_words(told), is_over=told.get("state") != "draining")
+            if told["state"] not in ("draining", "drained", "removed"):
+                raise PrfaasError(f"{engine} is {told['state']}: it was undrained meanwhile, and takes new requests")
+            return Now(_words(told), is_over=told["state"] != "draining")
 
         follow(look, timeout_s, is_quiet=as_json)
     tell(told, _words(told), as_json=as_json)

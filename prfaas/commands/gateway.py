@@ -1,6 +1,7 @@
 """``prfaas gateway``: wires the gateway together and runs it. Heavy imports happen inside."""
 
 import os
+import resource
 import sys
 from typing import Annotated
 
@@ -8,6 +9,9 @@ import typer
 
 from prfaas.commands.options import ConfigPath, load
 from prfaas.config import Config, tls_settings
+
+MOST_FILES = 1 << 16
+"""More than one process can serve."""
 
 
 def gateway(
@@ -25,6 +29,7 @@ def gateway(
 
     loaded = load(config)
     configure(LogSettings(**loaded.observe.log_fields(site=loaded.gateway.site)))
+    _raise_file_limit()
     if worker is None:
         from prfaas.doctor.scope import Scope
         from prfaas.doctor.start import gateway_findings, refuse_or_warn
@@ -54,3 +59,11 @@ def gateway(
 
     source = ConfigSource(again, reports, os.environ)
     serve(loaded, reports(loaded), source, Inherited.parse(worker) if worker else None)
+
+
+def _raise_file_limit() -> None:
+    """A running request takes up to three open files, and shells allow 1,024 where the system allows far more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -99,13 +99,13 @@ def judge_disk(folder: str, use: str, free: Space) -> Iterator[Finding]:
 
 
 def check_files(scope: Scope, limit: int | None = None) -> Checked:
-    """How many files the gateway may open, started by this user from here."""
+    """How many files the gateway may open, started by this user from here: it raises its limit as far as it may."""
     if not scope.is_gateways:
         return Checked()
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if limit is None else limit
-    is_unbounded = soft == resource.RLIM_INFINITY
-    findings = () if is_unbounded else tuple(judge_files(scope.config, soft))
-    return Checked(findings, (f"open files: {'unlimited' if is_unbounded else f'{soft:,}'}",))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
+    is_unbounded = hard == resource.RLIM_INFINITY
+    findings = () if is_unbounded else tuple(judge_files(scope.config, hard))
+    return Checked(findings, (f"open files: {'unlimited' if is_unbounded else f'{hard:,}'}",))
 
 
 def judge_files(config: Config, limit: int) -> Iterator[Finding]:

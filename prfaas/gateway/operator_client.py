@@ -73,7 +73,7 @@ class OperatorClient:
         request = urllib.request.Request(target, data=data, headers=headers, method=method)
         # Proxies of the environment are for the way out, not for the gateway.
         https = urllib.request.HTTPSHandler(context=self.context)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https, _NoRedirects())
         try:
             with opener.open(request, timeout=TIMEOUT_S) as answer:
                 content: bytes = answer.read(MAX_ANSWER_BYTES)
@@ -94,6 +94,13 @@ class OperatorClient:
 
     def _unreachable(self, why: object) -> GatewayUnavailable:
         return GatewayUnavailable(f"the gateway at {self.base} cannot be asked: {str(why) or type(why).__name__}")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The key is for the gateway alone, and a redirected POST would become a GET."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
 
 
 def address(config: Config | None, url: str | None) -> tuple[str, ssl.SSLContext]:

@@ -170,10 +170,10 @@ class Relay(Response):
         self._services.decisions.put(self._decision)
         if self._decision.report is not None:
             self._services.view.note_transfer(self._decision.report)
-        metrics, is_stream = self._services.metrics, self._job.request.is_stream
-        metrics.count_ended(self._decision, is_stream=is_stream, cause=recompute_cause(self._decision))
         log_ended(self._decision)
         note_ended(self._job.span, self._decision)
+        metrics, is_stream = self._services.metrics, self._job.request.is_stream
+        metrics.count_ended(self._decision, is_stream=is_stream, cause=recompute_cause(self._decision))
 
 
 def _rejection(error: EngineUnavailable | TimeoutError) -> RequestRejected:

@@ -4,6 +4,7 @@ Of several workers one is scraped, and tells the sum of what all have written do
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 from prfaas.fleet.breaker import State
@@ -12,6 +13,8 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.observe.engines import EngineFigures
 from prfaas.observe.site_links import SiteLinkFigures
 from prfaas.routing.snapshot import EngineState
+
+log = logging.getLogger("prfaas.gateway")
 
 LAG_EVERY_S = 0.1
 """Between two looks at the event loop's lag: often enough to meet a stall that a user feels, too seldom to cost."""
@@ -29,7 +32,10 @@ class Vitals:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.tell()
+            try:
+                self.tell()
+            except Exception:  # whatever it is: gauges of a second are worth less than all that follow
+                log.exception("gauges could not be told")
             for _ in range(LOOKS_A_ROUND):
                 clock = self._live.now.clock
                 before_s = clock.now_s()

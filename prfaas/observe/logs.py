@@ -24,9 +24,9 @@ from prfaas.errors import PrfaasError
 from prfaas.observe.settings import LogSettings
 
 OURS = "prfaas"
-BURST_LINES, LINES_S = 2_000, 200
-"""Of one event and level: more requests a second than one process answers for some seconds, then some kilobytes a
-second, however many are refused. What is left out is counted in the next line."""
+BURST_LINES, LINES_S = 2_000, 1_000
+"""Of one event and level: more than a process answers in a second, so that every answer has its line, and some hundred
+kilobytes a second at most, however many are refused. What is left out is counted in the next line."""
 MAX_EVENTS = 1_024
 """Events whose lines are counted, more than there are in the code."""
 MAX_VALUE_CHARS = 1_000

@@ -141,10 +141,10 @@ class Metrics:
         if decision.outcome == "unknown":
             self._unknowns.inc()
         if decision.report is not None and decision.report.ok:
-            self._count_used(decision.outcome, decision.report)
+            self._count_used(decision.placement == "remote", decision.report)
 
-    def _count_used(self, outcome: str, report: TransferReport) -> None:
-        if outcome != "remote":
+    def _count_used(self, is_remote: bool, report: TransferReport) -> None:
+        if not is_remote:
             self._site_tokens.inc(report.tokens)
             return
         self._remote_tokens.inc(report.tokens)

@@ -3,6 +3,7 @@
 import os
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from prfaas.observe.definitions import Definitions
@@ -36,9 +37,10 @@ class ProcessMetrics:
 
     def look(self) -> None:
         """Take in how the process is now."""
-        pages = int(_OWN_FIGURES.read_text().split()[1])
-        self._memory.set(pages * resource.getpagesize())
-        self._descriptors.set(len(os.listdir(_OWN_FILES)))
+        with suppress(OSError):  # reading takes a descriptor, and there may be none left
+            pages = int(_OWN_FIGURES.read_text().split()[1])
+            self._memory.set(pages * resource.getpagesize())
+            self._descriptors.set(len(os.listdir(_OWN_FILES)))
         self._max_descriptors.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._workers.set(1)
         now_s = time.process_time()

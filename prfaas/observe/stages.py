@@ -41,6 +41,8 @@ class StageMetrics:
         if decision.prompt_tokens is not None and decision.uncached_tokens is not None:
             self._prompt_tokens.labels(placement).inc(decision.prompt_tokens)
             self._uncached_tokens.labels(placement).observe(decision.uncached_tokens)
+        if decision.first_output_s is None or decision.status != 200:
+            return  # what ended before an output says nothing of how long stages take
         for stage in timeline(decision, {}, ""):
             if stage.end_s is not None:
                 name = stage.stage.replace(" ", "_")

@@ -45,7 +45,7 @@ export class Requests {
     list.addEventListener("keydown", (event) => this.move(event));
     list.addEventListener("click", (event) => this.pick(event.target.closest("tr[data-id]")?.dataset.id));
     id("detail").addEventListener("keydown", (event) => event.key === "Escape" && this.close());
-    if (location.hash.startsWith("#request=")) this.open(decodeURIComponent(location.hash.slice(9)));
+    if (location.hash.startsWith("#request=")) this.open(decoded(location.hash.slice(9)));
   }
 
   async refresh() {
@@ -181,5 +181,14 @@ export class Requests {
       predicted.length > 0 && [h("h3", {}, "Ways that were compared"), h("div", { class: "wide", role: "region", "aria-label": "Ways that were compared", tabindex: "0" },
         table("Ways that were compared, the chosen one first", [["Way"], ["Where"], ["To compute", "num"], ["Cache", "num"], ["Predicted", "num"]], predicted))],
     ];
+  }
+}
+
+/** What somebody typed into the address may be no encoding at all. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
