@@ -92,7 +92,7 @@ TABLE: dict[str, Here | By | Not] = {
     r"\$compose exec wan .*": By(f"{VERIFY}events.py", ("wan",)),
     r"\$compose exec gateway prfaas drain .*": By(f"{VERIFY}events.py", ("drain",)),
     r"\$compose --profile metrics up -d": Not("needs images from a registry; the files are tested in tests/deploy"),
-    r"\$compose down --volumes": By(f"{VERIFY}__main__.py", ("down", "--volumes")),
+    r"\$compose --profile metrics down --volumes": By(f"{VERIFY}__main__.py", ("down", "--volumes")),
     r"docker build --target gateway .*": By(f"{VERIFY}images.py", ("build", "gateway")),
     r"docker build --target engine-gpu .*": GPUS,
     r"docker run --rm .* certs /certs .*": By("deploy/local/compose.yaml", ("certs", "/certs")),
