@@ -68,11 +68,14 @@ async def test_a_reset_cache_and_an_evicted_one_hit_nothing(watched: Watched) ->
 
 
 async def test_the_doctor_sees_how_engines_were_started(watched: Watched) -> None:
-    """Everything that the connector tells of a real engine is as it should be, and what was given on the command line
-    is seen: one of the two keeps checkpoints at junctions alone. They agree, so no pair is a finding."""
+    """What the connector tells of a real engine is as it should be, and what was given on the command line is seen:
+    shorter prompts for both, and for one of them checkpoints at junctions alone. They agree: no pair is a finding."""
     checked = await check_engines(Scope(watched.pair.config, watched.pair.config.gateway.site), None)
-    assert [(each.code, each.where) for each in checked.findings] == [("engines.retention", f"engines.{PREFILL}")]
-    assert f"--prefix-cache-retention-interval {BLOCK_TOKENS}" in checked.findings[0].way_out
+    assert [(each.code, each.where) for each in checked.findings] == [
+        ("engines.model", f"engines.{DECODE}"),
+        ("engines.model", f"engines.{PREFILL}"),
+        ("engines.retention", f"engines.{PREFILL}"),
+    ]
     assert all("vLLM 0.32" in line and "connector at" in line for line in checked.seen)
 
 
