@@ -67,6 +67,18 @@ def test_shadow_follows_its_own_wishes_in_what_it_says() -> None:
     ]
 
 
+def test_another_controller_says_it_again() -> None:
+    """What the one before a reload has said is not what this one wants."""
+    at = controlled(split_tree("shadow"))
+    at.look(Advice(9, (TO_PREFILL,), WHY))
+    said = at.changes()
+    at.tree["controller"]["dwell_s"] = 70
+    at.live.reload()
+    at.look(Advice(9, (TO_PREFILL,), WHY))
+    assert len(said) == 2
+    assert at.changes() == said * 2
+
+
 def test_brief_moves_hide_nothing() -> None:
     """A threshold that goes up and down with queues is logged and counted each time, and kept apart."""
     at = controlled()

@@ -76,6 +76,14 @@ def test_a_fleet_has_to_decode_somewhere() -> None:
         FleetSpec("edge", (engine("p", "prefill"),))
 
 
+def test_a_failure_that_nobody_noticed_only_delays() -> None:
+    """The cache comes at 1.02 s while its engine is down for a second: the answer begins as soon as it is up."""
+    changes = (Change(0.5, "engine_down", "d0"), Change(1.5, "engine_up", "d0"))
+    outcome = simulate(scenario(fleet(1, 1), Arrival(0.0, 1000, 10), changes=changes), LOCAL)
+    assert (outcome.answered, outcome.retried) == (1, 0)
+    assert outcome.first_token_mean_s == pytest.approx(1.5 + STEP_S)
+
+
 kinds = st.sampled_from(["site_down", "site_up", "link_down", "link_up", "bandwidth"])
 changes = st.lists(
     st.builds(Change, st.floats(0, 80), kinds, st.just("cloud"), st.sampled_from([0.0, 1e5, 1e8])), max_size=4
