@@ -141,7 +141,8 @@ class Metrics:
         if decision.outcome == "unknown":
             self._unknowns.inc()
         if decision.report is not None and decision.report.ok:
-            self._count_used(decision.placement == "remote", decision.report)
+            is_remote = decision.placement == "remote" and decision.outcome != "recomputed"
+            self._count_used(is_remote, decision.report)
 
     def _count_used(self, is_remote: bool, report: TransferReport) -> None:
         if not is_remote:
