@@ -132,4 +132,4 @@ def _follow(
                 screen.print(line(each), soft_wrap=not screen.is_terminal, no_wrap=True, overflow="ellipsis")
         screen.file.flush()
         is_first = False
-        time.sleep(interval_s)
+        time.sleep(interval_s)  # the gateway tells only who asks

@@ -49,7 +49,7 @@ def show(look: Look, draw: Draw, how: How) -> None:
     else:
         while True:
             _tell(look(), draw, screen, how)
-            time.sleep(how.interval_s)
+            time.sleep(how.interval_s)  # the gateway tells only who asks
 
 
 def _tell(told: Mapping[str, Any], draw: Draw, screen: Console, how: How) -> None:
@@ -102,5 +102,5 @@ def keys() -> Iterator[Pause]:
 
 
 def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
+    time.sleep(seconds)  # without a terminal there is no key to wait for
     return False

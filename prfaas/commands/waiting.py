@@ -40,4 +40,4 @@ def follow(look: Callable[[], Now], timeout_s: float, *, is_quiet: bool = False)
                     screen.print(said)
                 else:
                     status.update(said)
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # the gateway tells only who asks
