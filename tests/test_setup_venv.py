@@ -51,28 +51,41 @@ def test_link_that_leads_nowhere_is_made_anew(
     environment, calls = setup_venv.Environment(tmp_path / "venv"), tmp_path / "calls"
     environment.python.parent.mkdir(parents=True)
     environment.python.symlink_to(tmp_path / "gone")
-    environment.stamp.write_text("wanted")
-    assert not environment.is_ready("wanted")
+    environment.note_made("wanted", {"cpu"})
+    assert not environment.extras("wanted")
     monkeypatch.setattr("sys.executable", str(program(tmp_path / "system-python", f'echo "$@" >> {calls}')))
     environment.create()
     assert "--clear" in calls.read_text()
 
 
-def test_environment_with_its_stamp_is_ready(tmp_path: Path, setup_venv: ModuleType) -> None:
-    """Nothing is done again for what is there, and all of it when something else is wanted."""
+def test_environment_tells_what_an_earlier_run_put_in(tmp_path: Path, setup_venv: ModuleType) -> None:
+    """Whoever wants less than is there has it, and nothing counts any more when the packages have changed."""
     environment = setup_venv.Environment(tmp_path / "venv")
     program(environment.python, "exit 0")
-    assert not environment.is_ready("wanted")
-    environment.stamp.write_text("wanted")
-    assert environment.is_ready("wanted")
-    assert not environment.is_ready("other")
+    assert environment.extras("wanted") == set()
+    environment.note_made("wanted", {"demo", "cpu"})
+    assert environment.extras("wanted") == {"cpu", "demo"}
+    assert environment.extras("other") == set()
+
+
+def test_second_run_puts_in_what_is_missing(
+    tmp_path: Path, setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the demo's environment to the developer's, and nothing on the way back."""
+    installed: list[set[str]] = []
+    monkeypatch.setattr(setup_venv, "install", lambda environment, extras: installed.append(set(extras)))
+    program(tmp_path / "bin" / "python", "exit 0")
+    for extras in ("cpu,demo", "cpu,demo,dev", "cpu,demo"):
+        monkeypatch.setattr("sys.argv", ["setup_venv.py", "--venv", str(tmp_path), "--extras", extras])
+        assert setup_venv.main() == 0
+    assert installed == [{"cpu", "demo"}, {"cpu", "demo", "dev"}]
 
 
 def test_another_python_is_another_fingerprint(setup_venv: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment made by another version of Python is looked at again."""
-    before = setup_venv.fingerprint("dev")
+    before = setup_venv.fingerprint()
     monkeypatch.setattr("sys.version_info", (3, 99, 0))
-    assert setup_venv.fingerprint("dev") != before
+    assert setup_venv.fingerprint() != before
 
 
 def test_engine_that_cannot_be_asked_is_told_in_words(tmp_path: Path, setup_venv: ModuleType) -> None:
