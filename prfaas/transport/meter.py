@@ -5,6 +5,8 @@ A sending session calls ``sent``, ``delivered`` and ``lost`` for its bytes, a re
 only grow.
 """
 
+from collections import deque
+
 from prfaas.clock import Clock
 from prfaas.transport.congestion import CongestionSignal
 from prfaas.transport.goodput import Goodput, Throughput
@@ -13,6 +15,9 @@ from prfaas.types import LinkStatistics
 
 BURST_GAP_S = 0.05
 """A receiver cannot see whether the peer has something to send: a longer gap between frames counts as idle."""
+HEARTBEATS = 3
+"""The shortest of so many round trips counts: a full queue delays them all, a process that waits for its turn on the
+processor one or the other."""
 MAX_PEERS = 128
 """Meters, and so label values, of one direction; beyond it the one that has been silent longest is forgotten. All
 together fit into one message to the worker."""
@@ -68,6 +73,7 @@ class LinkMeter:
         self._ran_dry = True
         self._path, self._queued_bytes = PathSample(), 0
         self._rtt_s = self._min_rtt_s = 0.0
+        self._heartbeats_s: deque[float] = deque(maxlen=HEARTBEATS)
 
     @property
     def min_rtt_s(self) -> float:
@@ -119,8 +125,10 @@ class LinkMeter:
         now_s = self.sampled_s = self._clock.now_s()
         self._path, self._queued_bytes = path, queued_bytes
         self._retransmitted_segments += path.retransmitted_segments
+        if heartbeat_rtt_s and heartbeat_rtt_s not in self._heartbeats_s:  # one is there for several samples
+            self._heartbeats_s.append(heartbeat_rtt_s)
         # TCP keeps its estimate up only while it sends; between transfers the heartbeats know better.
-        self._rtt_s = path.rtt_s if path.sent_segments and path.rtt_s else heartbeat_rtt_s
+        self._rtt_s = path.rtt_s if path.sent_segments and path.rtt_s else min(self._heartbeats_s, default=0.0)
         known_s = (self._min_rtt_s, path.min_rtt_s, self._rtt_s)
         self._min_rtt_s = min((rtt_s for rtt_s in known_s if rtt_s), default=0.0)
         self._congestion.update(path, self._rtt_s, self._min_rtt_s, now_s)

@@ -109,6 +109,15 @@ def test_the_round_trip_is_tcp_s_while_it_sends_and_the_heartbeat_s_between() ->
     assert link.meter.statistics().retransmitted_segments == 1
 
 
+def test_one_late_heartbeat_is_no_congestion_three_are() -> None:
+    """An engine's core may be busy when one comes; a full queue delays them all."""
+    link = Link()
+    for rtt_s, is_congested in [(0.030, False), (0.130, False), (0.140, False), (0.150, True), (0.031, False)]:
+        for _ in range(4):
+            link.sample(PathSample(connections=2, min_rtt_s=0.03), heartbeat_rtt_s=rtt_s)
+        assert link.meter.statistics().is_congested is is_congested
+
+
 def test_a_receiver_rates_bursts_and_not_the_gaps_between_them() -> None:
     """Frames 10 ms apart are one burst; the first frame after a second's silence begins the next."""
     link = Link(is_sending=False)
