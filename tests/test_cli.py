@@ -97,6 +97,31 @@ def test_engine_passes_arguments_on_to_vllm(run: Run, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.rstrip().endswith("--tensor-parallel-size 8")
 
 
+@pytest.mark.parametrize(
+    ("inherited", "vllm_args", "space"),
+    [
+        (None, (), "4"),
+        ("12", (), None),
+        (None, ("--gpu-memory-utilization=0.5",), None),
+        (None, ("--kv-cache-memory-bytes", "1000000000"), None),
+    ],
+)
+def test_cache_of_an_engine_without_a_gpu_is_bounded_unless_the_operator_says(
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    inherited: str | None,
+    vllm_args: tuple[str, ...],
+    space: str | None,
+) -> None:
+    """vLLM alone would want 92 % of the machine's memory to be free, and refuse to start otherwise."""
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    if inherited:
+        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", inherited)
+    assert run("engine", "-c", EXAMPLE, "--site", "edge", "--show", "--json", "--", *vllm_args) == 0
+    assert json.loads(capsys.readouterr().out)["env"].get("VLLM_CPU_KVCACHE_SPACE") == space
+
+
 def test_ambiguous_engine_lists_the_choices(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a site or a name, two engines are one too many."""
     assert run("engine", "--config", EXAMPLE) == 2

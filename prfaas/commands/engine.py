@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -10,6 +11,10 @@ import typer
 from prfaas.commands.names import engine_names, site_names
 from prfaas.commands.options import ConfigPath, VllmArgs, load
 from prfaas.commands.vllm import require_vllm
+
+CACHE_SPACE, CACHE_GIB = "VLLM_CPU_KVCACHE_SPACE", "4"
+"""Memory for the cache of an engine without a GPU. Untold, vLLM wants 92 % of the machine's, and does not start where
+anything else has more than the rest."""
 
 
 def engine(
@@ -34,11 +39,12 @@ def engine(
     loaded = load(config)
     selected = select_engine(loaded, site, name)
     command = engine_command(loaded, selected, vllm_args or ())
+    env = {**_cache_space(vllm_args or ()), **command.env}
     if show and as_json:
-        print(json.dumps({"argv": list(command.argv), "env": dict(command.env)}, indent=2))
+        print(json.dumps({"argv": list(command.argv), "env": env}, indent=2))
         return
     if show:
-        print(shlex.join((*(f"{key}={value}" for key, value in command.env.items()), *command.argv)))
+        print(shlex.join((*(f"{key}={value}" for key, value in env.items()), *command.argv)))
         return
     require_vllm()
     from prfaas.doctor.scope import Scope
@@ -46,4 +52,10 @@ def engine(
 
     findings = engine_findings(Scope(loaded, loaded.engines[selected].site), selected, vllm_args or ())
     refuse_or_warn(findings, lambda line: print(f"prfaas: warning: {line}", file=sys.stderr, flush=True))
-    os.execvpe(command.argv[0], command.argv, {**os.environ, **command.env})
+    os.execvpe(command.argv[0], command.argv, {**os.environ, **env})
+
+
+def _cache_space(vllm_args: Sequence[str]) -> dict[str, str]:
+    """How much memory the cache gets where the operator says nothing of it, in the environment or to vLLM."""
+    told = {arg.partition("=")[0] for arg in vllm_args} & {"--gpu-memory-utilization", "--kv-cache-memory-bytes"}
+    return {} if told or CACHE_SPACE in os.environ else {CACHE_SPACE: CACHE_GIB}
