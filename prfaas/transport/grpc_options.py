@@ -22,9 +22,15 @@ _KEEPALIVE = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
+REDIAL_MS = 1_000
+"""Longest pause before a channel that is kept dials a lost peer again. gRPC's own grows to two minutes: so long the
+gateway would hear nothing of an engine that has loaded its model, reports on its transfers included."""
+
 CHANNEL_OPTIONS = (
     *_BOUNDS,
     *_KEEPALIVE,
+    ("grpc.initial_reconnect_backoff_ms", REDIAL_MS),
+    ("grpc.max_reconnect_backoff_ms", REDIAL_MS),
     # A proxy meant for web access would see the secrets and does not know HTTP/2 streams.
     ("grpc.enable_http_proxy", 0),
     # Each dial is a connection of its own: a broken one is never shared.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 
@@ -71,6 +71,25 @@ async def test_a_failed_load_is_reported_with_its_reason(shared_pair: Pair, clie
     assert not report.ok
     assert "no blocks" in report.reason
     shared_pair.prefill.scheduler.send(Cancel(name, "no blocks"))
+
+
+async def test_mover_that_was_away_is_heard_soon_after_its_return(client: ReportClient) -> None:
+    """However long it was away, here five seconds: the pause between two dials stays about a second."""
+    dialed_s: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialed_s.append(loop.time())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        while len(dialed_s) < 6:
+            with pytest.raises(TransferFailed):
+                await client.statistics(f"{host}:{port}")
+            await asyncio.sleep(0.05)  # as one who asks again and again
+    pauses_s = [later - sooner for sooner, later in pairwise(dialed_s)]
+    assert pauses_s[-1] < 2 * pauses_s[0]
 
 
 async def test_unknown_wrong_secret_and_unreachable_raise(shared_pair: Pair, client: ReportClient) -> None:
