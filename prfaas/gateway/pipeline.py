@@ -30,7 +30,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.observe.logs import REQUEST_ID
 from prfaas.routing.place import place
 from prfaas.routing.placement import Placement, Refusal
-from prfaas.tracing import Span, TraceContext
+from prfaas.tracing import NO_SPAN, Span, TraceContext
 
 
 async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
@@ -39,11 +39,12 @@ async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
     started_s = services.clock.now_s()
     request_id = given_id(request.headers) or services.ids.request_id()
     REQUEST_ID.set(request_id)
-    span = _span(services, endpoint, request, request_id)
     visit: Visit | None = None
+    span: Span = NO_SPAN  # until the key is accepted: strangers would fill the collector, in traces of their choice
     try:
         with ExitStack() as unless_placed:
             visit = services.access.visit(request.headers)
+            span = _span(services, endpoint, request, request_id)
             visit.begin()
             unless_placed.callback(visit.close)
             async with asyncio.timeout(services.config.gateway.request_timeout_s):

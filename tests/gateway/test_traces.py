@@ -76,6 +76,20 @@ async def test_clients_trace_goes_on(traced: Stand, recorder: Recorder) -> None:
         assert [span.parent for span in recorder.spans if span.name == "request"][-1] == parent
 
 
+async def test_strangers_are_in_no_trace(recorder: Recorder) -> None:
+    """Where keys are asked for, only a request with one begins a span; a stranger's trace is not gone on with."""
+    tenants = {"acme": {"keys": [{"env": "ACME"}], "shares_cache": True}}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "word"}]}
+    async with stand(tracer=recorder, tenants=tenants, env={"ACME": "key-of-acme-0123456789"}) as running:
+        for key, status in (("nobody", 401), ("acme", 200)):
+            headers = {"traceparent": THEIRS, "authorization": f"Bearer key-of-{key}-0123456789"}
+            url = f"{running.url}/v1/chat/completions"
+            async with running.client.post(url, json=body, headers=headers) as answer:
+                assert answer.status == status
+            assert any(span.name == "request" for span in recorder.spans) == (status == 200)
+    assert recorder.named("request").parent == TraceContext(THEIRS)
+
+
 async def test_each_try_has_its_span(traced: Stand, recorder: Recorder) -> None:
     """One that fails says how, and the next one is beside it."""
     traced.cloud.script = refuse(500)
