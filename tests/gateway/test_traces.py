@@ -8,7 +8,20 @@ import pytest
 from prfaas.tracing import TraceContext
 from prfaas.types import TransferReport
 from tests.gateway.fakes import Stand, eventually, stand
-from tests.gateway.stub_engine import answer_at_once, hold, one_after_another, refuse
+from tests.gateway.stub_engine import (
+    FAILURE,
+    Script,
+    answer_at_once,
+    break_off,
+    hold,
+    hold_remote_answer_local,
+    one_after_another,
+    pause_after_first,
+    refuse,
+)
+from tests.gateway.test_fallback import decode
+from tests.gateway.test_silence import impatient, predict
+from tests.gateway.wide import wide
 from tests.recorder import Recorder
 
 THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -100,6 +113,52 @@ async def test_each_try_has_its_span(traced: Stand, recorder: Recorder) -> None:
     decodes = [span for span in recorder.spans if span.name == "decode"]
     assert [bool(span.attributes["transfer_id"]) for span in decodes] == [True, False]
     assert all(span.is_over for span in recorder.spans)
+
+
+@pytest.mark.parametrize(("script", "why"), [(refuse(400), "refused"), (break_off, "broke_off")])
+async def test_answer_that_fails_is_an_error(traced: Stand, recorder: Recorder, script: Script, why: str) -> None:
+    """Also where the client has it: a refusal that is passed on, and a stream that breaks off after its first output."""
+    traced.edge.script = script
+    async with await traced.chat(1, stream=True) as answer:
+        await answer.read()
+    await over(recorder, "request")
+    assert recorder.named("decode").why == why
+
+
+async def test_stream_that_ends_with_an_error_is_one(traced: Stand, recorder: Recorder) -> None:
+    """The engine tells of it after its first output."""
+    goes_on = asyncio.Event()
+    traced.edge.script = pause_after_first(goes_on, [FAILURE])
+    async with await traced.chat(1, stream=True) as answer:
+        await answer.content.readany()
+        goes_on.set()
+        await answer.read()
+    await over(recorder, "request")
+    decode = recorder.named("decode")
+    assert (decode.why, decode.is_over) == ("failed", True)
+
+
+async def test_stalled_try_is_an_error(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decode engine that waited for its cache in vain; its next answer is well."""
+    monkeypatch.setattr("prfaas.gateway.deadlines.MAX_REPORT_S", 0.1)
+    policy = {"threshold_tokens": 5, "remote_timeout_s": 0.2}
+    async with stand(tracer=recorder, policy=policy) as running:
+        running.cloud.script = hold(asyncio.Event())
+        running.edge.script = hold_remote_answer_local
+        await (await running.chat(20)).read()
+        await over(recorder, "request")
+    assert [span.why for span in recorder.spans if span.name == "decode"] == ["stalled", ""]
+
+
+async def test_late_try_is_an_error(recorder: Recorder) -> None:
+    """The engine that was silent, not the one that answered in its place."""
+    async with wide(tracer=recorder) as running:
+        predict(running, 0.001)
+        decode(await impatient(running), one_after_another(hold(asyncio.Event()), answer_at_once))
+        async with await running.chat(2, stream=True) as answer:
+            await answer.read()
+        await over(recorder, "request")
+    assert [span.why for span in recorder.spans if span.name == "decode"] == ["late", ""]
 
 
 async def test_request_that_waits_has_a_turn(recorder: Recorder) -> None:
