@@ -117,10 +117,20 @@ async def _relay(
     placing.end()
     if (uncached := uncached_here(features, placement, visit.expected_tokens)) is not None:
         services.demand.note_arrival(placed_s, uncached)
-    placed_after_s = placed_s - started_s
+    placed_after_s, read_after_s, tokenised_after_s = (at_s - started_s for at_s in (placed_s, read_s, tokenised_s))
     if isinstance(placement, Refusal):
-        who = (visit.tenant.name, visit.waited_s)
-        raise refused(services, request_id, endpoint, features, placement, placed_after_s, *who)
+        raise refused(
+            services,
+            request_id,
+            endpoint,
+            features,
+            placement,
+            placed_after_s=placed_after_s,
+            read_after_s=read_after_s,
+            tokenised_after_s=tokenised_after_s,
+            tenant=visit.tenant.name,
+            waited_s=visit.waited_s,
+        )
     if hits is not None:
         for engine in {placement.decode, placement.prefill_engine}:
             services.prefixes.sent(engine, hits)
@@ -135,8 +145,8 @@ async def _relay(
         tenant=visit.tenant.name,
         waited_s=visit.waited_s,
         arrived_unix_s=services.unix_s() - placed_after_s,
-        read_after_s=read_s - started_s,
-        tokenised_after_s=tokenised_s - started_s,
+        read_after_s=read_after_s,
+        tokenised_after_s=tokenised_after_s,
         span=span,
     )
     return Relay(services, job)
