@@ -95,26 +95,25 @@ async def _relay(
     if not visit.enter_now():
         with arrived.tracer.span("turn", span, priority=visit.priority):
             await unless_left(request.receive, visit.enter())
-    placing = arrived.tracer.span("place", span)
-    hits = await _hits(live.now, api_request, prompt)
-    services = live.now
-    if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
-        visit.follow(services.access)
-        check_known(api_request, services.config.model)
-    # From here to the engines nothing waits: the request is placed by the configuration of now, and keeps it.
-    adapter = services.config.model.adapter(api_request.body.get("model"))
-    features = features_of(
-        api_request,
-        prompt,
-        hits=hits.tokens if hits else None,
-        tenant_sites=visit.tenant.sites,
-        first_token_slo_s=visit.objective_s(services.view.policy.slo_first_token_s),
-        adapter=adapter[0] if adapter else None,
-    )
-    placement = place(features, services.view.snapshot(), services.view.policy)
+    with arrived.tracer.span("place", span) as placing:
+        hits = await _hits(live.now, api_request, prompt)
+        services = live.now
+        if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
+            visit.follow(services.access)
+            check_known(api_request, services.config.model)
+        # From here to the engines nothing waits: the request is placed by the configuration of now, and keeps it.
+        adapter = services.config.model.adapter(api_request.body.get("model"))
+        features = features_of(
+            api_request,
+            prompt,
+            hits=hits.tokens if hits else None,
+            tenant_sites=visit.tenant.sites,
+            first_token_slo_s=visit.objective_s(services.view.policy.slo_first_token_s),
+            adapter=adapter[0] if adapter else None,
+        )
+        placement = place(features, services.view.snapshot(), services.view.policy)
+        placing.note(outcome="refused" if isinstance(placement, Refusal) else placement.kind)
     placed_s = services.clock.now_s()
-    placing.note(outcome="refused" if isinstance(placement, Refusal) else placement.kind)
-    placing.end()
     if (uncached := uncached_here(features, placement, visit.expected_tokens)) is not None:
         services.demand.note_arrival(placed_s, uncached)
     placed_after_s, read_after_s, tokenised_after_s = (at_s - started_s for at_s in (placed_s, read_s, tokenised_s))

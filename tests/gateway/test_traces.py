@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -187,6 +188,17 @@ async def test_refused_request_ends_its_span(traced: Stand, recorder: Recorder, 
     request = recorder.named("request")
     assert (request.is_over, request.why) == (True, "")
     assert (request.attributes["outcome"], request.attributes["status"]) == ("rejected", status)
+
+
+async def test_placement_that_fails_ends_its_span(
+    traced: Stand, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the trace would have a hole where the request ended."""
+    monkeypatch.setattr(traced.services.prefixes, "of", AsyncMock(side_effect=LookupError))
+    async with await traced.chat(1) as answer:
+        assert answer.status == 500
+    placing = recorder.named("place")
+    assert (placing.is_over, placing.why) == (True, "LookupError")
 
 
 async def test_failed_request_is_an_error(traced: Stand, recorder: Recorder) -> None:
