@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -20,7 +20,7 @@ from tests.gateway.stub_engine import (
     pause_after_first,
     refuse,
 )
-from tests.gateway.test_fallback import decode
+from tests.gateway.test_fallback import USED, decode
 from tests.gateway.test_silence import impatient, predict
 from tests.gateway.wide import wide
 from tests.recorder import Recorder
@@ -208,6 +208,21 @@ async def test_failed_request_is_an_error(traced: Stand, recorder: Recorder) -> 
     await over(recorder, "request")
     assert recorder.named("request").why == "engine edge-0 answers 500"
     assert recorder.named("decode").why == "failed"
+
+
+async def test_figures_that_fail_cost_neither_span_nor_alarm(
+    traced: Stand, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in the arithmetic of stages leaves the log line, the span and what is counted of transfers."""
+    caplog.set_level("INFO", logger="prfaas")
+    monkeypatch.setattr(traced.services.metrics.stages, "count", Mock(side_effect=ArithmeticError))
+    traced.reports.default = USED
+    async with await traced.chat(20, stream=True) as answer:
+        await answer.read()
+    await over(recorder, "request")
+    assert recorder.named("request").attributes["outcome"] == "remote"
+    assert any(getattr(record, "event", "") == "request ended" for record in caplog.records)
+    assert traced.services.metrics.registry.get_sample_value("prfaas_remote_tokens_total") == USED.tokens
 
 
 async def test_client_that_leaves_ends_all_spans(traced: Stand, recorder: Recorder) -> None:
