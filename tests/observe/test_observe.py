@@ -39,6 +39,17 @@ def test_ring_keeps_the_latest() -> None:
     assert ring.latest().request_id == "c"
 
 
+def test_requests_of_one_id_are_kept_each() -> None:
+    """A client may give all its requests one id, or that of another's: none of them hides another."""
+    ring = DecisionRing(capacity=3)
+    for tenant, arrived_unix_s in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
+        ring.put(decision("x", tenant=tenant, arrived_unix_s=arrived_unix_s))
+    ring.put(decision("x", tenant="a", arrived_unix_s=1.0, outcome="remote"))
+    assert [(kept.tenant, kept.outcome) for kept in ring] == [("b", "running"), ("b", "running"), ("a", "remote")]
+    assert (found := ring.get("x")) is not None
+    assert found.arrived_unix_s == 3.0
+
+
 @pytest.mark.parametrize(
     ("outcome", "ok", "used", "recomputed"),
     [("remote", True, 800, 0), ("recomputed", False, 0, 1), ("unknown", None, 0, 0), ("cancelled", None, 0, 0)],
