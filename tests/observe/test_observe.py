@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +122,27 @@ def test_exposition_names_engine_health() -> None:
     metrics = Metrics()
     metrics.engines.tell("edge-0", FIGURES)
     assert 'prfaas_engine_healthy{engine="edge-0"} 0.0' in metrics.exposition().decode()
+
+
+FORGETTING = """
+import os
+from dataclasses import replace
+from prfaas.observe.metrics import Metrics
+from tests.observe.test_observe import FIGURES
+metrics = Metrics(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+metrics.engines.tell("gone", replace(FIGURES, is_healthy=True, prefill_tokens_s=9.0))
+metrics.forget("gone")
+print(metrics.exposition().decode())
+"""
+
+
+def test_of_an_engine_that_is_gone_workers_tell_nothing(tmp_path: Path) -> None:
+    """Several workers' files keep every series: each of the engine's has a value that is none."""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", FORGETTING], env=env, capture_output=True, text=True, check=True)
+    told = {line for line in done.stdout.splitlines() if 'engine="gone"' in line}
+    assert len(told) >= 11
+    assert {line for line in told if not line.endswith((" 0.0", " NaN"))} == set()
 
 
 def test_links_show_as_they_were_last_told() -> None:
