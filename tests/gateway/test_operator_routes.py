@@ -47,7 +47,7 @@ async def test_with_a_key_only_the_key_opens(tmp_path: Path) -> None:
     "path", ["/metrics", "/prfaas/status", "/prfaas/decisions", "/prfaas/requests/none", "/prfaas/plan"]
 )
 async def test_a_key_guards_what_only_tells(tmp_path: Path, path: str) -> None:
-    """Without tenants, too: who sets an operators' key expects that it is asked for. Where there is none all may read."""
+    """Without tenants, too: who sets a key expects that it is asked for. Where there is none all may read."""
     key = tmp_path / "key"
     key.write_text("a-long-enough-key\n")
     operator, known = {"authorization": "Bearer a-long-enough-key"}, 404 if "requests" in path else 200

@@ -118,7 +118,7 @@ async def test_each_try_has_its_span(traced: Stand, recorder: Recorder) -> None:
 
 @pytest.mark.parametrize(("script", "why"), [(refuse(400), "refused"), (break_off, "broke_off")])
 async def test_answer_that_fails_is_an_error(traced: Stand, recorder: Recorder, script: Script, why: str) -> None:
-    """Also where the client has it: a refusal that is passed on, and a stream that breaks off after its first output."""
+    """Also where the client has it: a refusal that is passed on, a stream that breaks off after its first output."""
     traced.edge.script = script
     async with await traced.chat(1, stream=True) as answer:
         await answer.read()
