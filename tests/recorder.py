@@ -35,7 +35,8 @@ class Kept:
         self.attributes |= attributes
 
     def fail(self, why: str) -> None:
-        self.why = why
+        if not self.is_over:
+            self.why = why
 
     def end(self) -> None:
         self.is_over = True

@@ -41,7 +41,7 @@ async def verify(compose: Compose, events: list[str], result: dict[str, Any]) ->
     result["idle_mib"] = await idle_mib(compose)
     say(f"gateway: answers {result['cold_start_s']} s after its start, {result['idle_mib']} MiB while idle")
     await _until_linked()
-    async with clients(GATEWAY_URL, EDGE_URL) as ask_with:
+    async with clients(GATEWAY_URL, EDGE_URL, await asyncio.to_thread(compose.operator_key)) as ask_with:
         compared = await _ask_everything(ask_with)
         result["exact"] = is_success(compared, THRESHOLD_TOKENS)
         say(f"{len(compared)} questions asked twice, {sum(each.is_remote for each in compared)} of them remote")

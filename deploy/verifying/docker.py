@@ -65,6 +65,10 @@ class Compose:
         """Run a command in a service's container; returns what it prints."""
         return self("exec", "-T", service, *command)
 
+    def operator_key(self) -> str:
+        """What the gateway asks of who reads its records; made at the first start."""
+        return self.execute("gateway", "cat", "/secrets/operator.key").strip()
+
     def wan(self, *change: str) -> str:
         """Change the link between the sites; returns how it is then."""
         return self.execute("wan", "python", "/wan.py", "set", *change).strip()

@@ -28,9 +28,14 @@ SEED = 7
 
 
 @asynccontextmanager
-async def clients(gateway_url: str, edge_url: str) -> AsyncIterator[Clients]:
-    """Connections to the gateway and to the edge engine."""
-    async with openai_client(gateway_url) as gateway, openai_client(edge_url) as edge, aiohttp.ClientSession() as http:
+async def clients(gateway_url: str, edge_url: str, operator_key: str) -> AsyncIterator[Clients]:
+    """Connections to the gateway, as a client and as an operator who reads its records, and to the edge engine."""
+    operator = {"authorization": f"Bearer {operator_key}"}
+    async with (
+        openai_client(gateway_url) as gateway,
+        openai_client(edge_url) as edge,
+        aiohttp.ClientSession(headers=operator) as http,
+    ):
         yield Clients(gateway, edge, http, gateway_url)
 
 

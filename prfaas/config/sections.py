@@ -91,7 +91,10 @@ class GatewayConfig(Section):
     https: HttpsConfig | None = None
     operator_key_file: Annotated[
         FilePath | None,
-        Field(description="Whoever knows the key in it may drain and reload; without one, whoever is on this machine."),
+        Field(
+            description="Whoever knows the key in it, and nobody else, may drain, reload and see status, decisions and "
+            "metrics. Without one whoever is on this machine may drain and reload."
+        ),
     ] = None
     state_file: Annotated[
         FilePath | None,

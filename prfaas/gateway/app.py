@@ -158,8 +158,7 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard, vitals: Vitals) -
     async def metrics(request: Request) -> Response:
         """All metrics in Prometheus' format; for operators."""
         services = live.now
-        if services.access.needs_key:
-            guard.check(request)
+        guard.check_reader(request, needs_key=services.access.needs_key)
         vitals.tell()
         parts = []
         for part in services.metrics.parts():

@@ -106,6 +106,10 @@ class Attempt:
             # Either its result has been taken, or nobody wants it any more.
             await cancel(decode)
 
+    def fail(self, fault: Fault) -> None:
+        """What the decode engine was asked for has failed, before its first output or after: its span says so."""
+        self._decoding.fail(fault)
+
     async def report_within(self, timeout_s: float) -> TransferReport | None:
         """The decode side's word on the transfer, None when it has none or does not come in time."""
         if self._report is None or self._report.cancelled():
@@ -177,9 +181,10 @@ class Attempt:
                 )
                 prefilling.is_over = self._answer.status == 200
         except EngineUnavailable as error:
-            span.fail(fault_of(error))
             raise self._claims.failed("decode", engine, fault_of(error), error, permit) from None
         permit.end(True)
+        if self._answer.status >= 400:  # passed on to the client
+            self.fail(fault_of_status(self._answer.status))
         return self._answer
 
     async def _run_prefill(

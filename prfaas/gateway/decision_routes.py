@@ -19,11 +19,10 @@ After = Annotated[
 
 
 def add_decision_routes(app: FastAPI, live: Live, guard: Guard) -> None:
-    """For operators; for all where nobody needs a key."""
+    """For operators; for all where nobody has a key."""
 
     def check(request: Request) -> None:
-        if live.now.access.needs_key:
-            guard.check(request)
+        guard.check_reader(request, needs_key=live.now.access.needs_key)
 
     @app.get("/prfaas/decisions")
     async def decisions(request: Request, after: After = "") -> Response:

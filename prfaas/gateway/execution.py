@@ -100,6 +100,8 @@ class Execution:
         another one in its place, and nothing is tried."""
         fault = fault_of(error)
         self._services.metrics.count_fault("stream", fault)
+        if self._attempt is not None:
+            self._attempt.fail(fault)
         if fault in AGAINST_ENGINE and self._services.upstream.is_current(self.way.decode):
             self._services.fleet.breakers.blame(self.way.decode)
 
@@ -159,6 +161,8 @@ class Execution:
         try:
             answer = await self._attempt.open()
         except TryFailed as failure:
+            if failure.stage != "prefill":  # that has a span of its own
+                self._attempt.fail(failure.fault)
             await self._attempt.aclose()
             self._services.metrics.count_fault(failure.stage, failure.fault)
             self._record(failure.stage, failure.fault, began_s)

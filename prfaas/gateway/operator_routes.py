@@ -44,6 +44,14 @@ class Guard:
             message = "This is for operators, on the gateway's own machine or with gateway.operator_key_file."
             raise RequestRejected(403, message, kind="permission_error", code="not_an_operator")
 
+    def check_reader(self, request: Request, *, needs_key: bool) -> None:
+        """The same for what only tells. All may read it where neither clients (``needs_key``) nor operators have keys.
+
+        Raises RequestRejected.
+        """
+        if needs_key or self._key is not None:
+            self.check(request)
+
 
 def add_operator_routes(app: FastAPI, operator: Operator, guard: Guard) -> None:
     """Engines, drain and reload."""

@@ -30,7 +30,7 @@ from prfaas.gateway.services import GatewayServices
 from prfaas.observe.logs import REQUEST_ID
 from prfaas.routing.place import place
 from prfaas.routing.placement import Placement, Refusal
-from prfaas.tracing import Span, TraceContext
+from prfaas.tracing import NO_SPAN, Span, TraceContext
 
 
 async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
@@ -39,11 +39,12 @@ async def handle(live: Live, endpoint: Endpoint, request: Request) -> Response:
     started_s = services.clock.now_s()
     request_id = given_id(request.headers) or services.ids.request_id()
     REQUEST_ID.set(request_id)
-    span = _span(services, endpoint, request, request_id)
     visit: Visit | None = None
+    span: Span = NO_SPAN  # until the key is accepted: strangers would fill the collector, in traces of their choice
     try:
         with ExitStack() as unless_placed:
             visit = services.access.visit(request.headers)
+            span = _span(services, endpoint, request, request_id)
             visit.begin()
             unless_placed.callback(visit.close)
             async with asyncio.timeout(services.config.gateway.request_timeout_s):
@@ -94,32 +95,41 @@ async def _relay(
     if not visit.enter_now():
         with arrived.tracer.span("turn", span, priority=visit.priority):
             await unless_left(request.receive, visit.enter())
-    placing = arrived.tracer.span("place", span)
-    hits = await _hits(live.now, api_request, prompt)
-    services = live.now
-    if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
-        visit.follow(services.access)
-        check_known(api_request, services.config.model)
-    # From here to the engines nothing waits: the request is placed by the configuration of now, and keeps it.
-    adapter = services.config.model.adapter(api_request.body.get("model"))
-    features = features_of(
-        api_request,
-        prompt,
-        hits=hits.tokens if hits else None,
-        tenant_sites=visit.tenant.sites,
-        first_token_slo_s=visit.objective_s(services.view.policy.slo_first_token_s),
-        adapter=adapter[0] if adapter else None,
-    )
-    placement = place(features, services.view.snapshot(), services.view.policy)
+    with arrived.tracer.span("place", span) as placing:
+        hits = await _hits(live.now, api_request, prompt)
+        services = live.now
+        if services is not arrived:  # what has been forbidden meanwhile is forbidden to this request, too
+            visit.follow(services.access)
+            check_known(api_request, services.config.model)
+        # From here to the engines nothing waits: the request is placed by the configuration of now, and keeps it.
+        adapter = services.config.model.adapter(api_request.body.get("model"))
+        features = features_of(
+            api_request,
+            prompt,
+            hits=hits.tokens if hits else None,
+            tenant_sites=visit.tenant.sites,
+            first_token_slo_s=visit.objective_s(services.view.policy.slo_first_token_s),
+            adapter=adapter[0] if adapter else None,
+        )
+        placement = place(features, services.view.snapshot(), services.view.policy)
+        placing.note(outcome="refused" if isinstance(placement, Refusal) else placement.kind)
     placed_s = services.clock.now_s()
-    placing.note(outcome="refused" if isinstance(placement, Refusal) else placement.kind)
-    placing.end()
     if (uncached := uncached_here(features, placement, visit.expected_tokens)) is not None:
         services.demand.note_arrival(placed_s, uncached)
-    placed_after_s = placed_s - started_s
+    placed_after_s, read_after_s, tokenised_after_s = (at_s - started_s for at_s in (placed_s, read_s, tokenised_s))
     if isinstance(placement, Refusal):
-        who = (visit.tenant.name, visit.waited_s)
-        raise refused(services, request_id, endpoint, features, placement, placed_after_s, *who)
+        raise refused(
+            services,
+            request_id,
+            endpoint,
+            features,
+            placement,
+            placed_after_s=placed_after_s,
+            read_after_s=read_after_s,
+            tokenised_after_s=tokenised_after_s,
+            tenant=visit.tenant.name,
+            waited_s=visit.waited_s,
+        )
     if hits is not None:
         for engine in {placement.decode, placement.prefill_engine}:
             services.prefixes.sent(engine, hits)
@@ -134,8 +144,8 @@ async def _relay(
         tenant=visit.tenant.name,
         waited_s=visit.waited_s,
         arrived_unix_s=services.unix_s() - placed_after_s,
-        read_after_s=read_s - started_s,
-        tokenised_after_s=tokenised_s - started_s,
+        read_after_s=read_after_s,
+        tokenised_after_s=tokenised_after_s,
         span=span,
     )
     return Relay(services, job)

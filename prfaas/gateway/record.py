@@ -91,11 +91,15 @@ def refused(
     endpoint: Endpoint,
     features: RequestFeatures,
     refusal: Refusal,
+    *,
     placed_after_s: float,
+    read_after_s: float,
+    tokenised_after_s: float,
     tenant: str = "",
     waited_s: float = 0.0,
 ) -> RequestRejected:
-    """Record that no engine gets the request. Returns the error for the client, which names no engine."""
+    """Record that no engine gets the request, with its times and whose it is as in ``Job``. Returns the error for the
+    client, which names no engine."""
     decision = Decision(
         request_id=request_id,
         endpoint=endpoint,
@@ -112,6 +116,8 @@ def refused(
         tenant=tenant,
         waited_s=waited_s,
         arrived_unix_s=services.unix_s() - placed_after_s,
+        read_after_s=read_after_s,
+        tokenised_after_s=tokenised_after_s,
     )
     services.decisions.put(decision)
     log_ended(decision)

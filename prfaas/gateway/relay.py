@@ -92,10 +92,11 @@ class Relay(Response):
             raise
         else:
             # Outside the deadline and its errors: nothing that happens now makes a complete answer a failed one.
+            if answer.has_failed:
+                execution.broke_off(EngineFailed(execution.way.decode, 500))
             await execution.stop_engines()
             await self._settle(execution, LATE_REPORT_S)
             if answer.has_failed:
-                execution.broke_off(EngineFailed(execution.way.decode, 500))
                 self._note(outcome="error", detail="the engine ended its stream with an error")
         finally:
             self._note(

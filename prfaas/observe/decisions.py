@@ -121,13 +121,14 @@ class DecisionRing:
     def __init__(self, capacity: int = 256) -> None:
         """``capacity`` bounds memory: a decision takes one or two kilobytes."""
         self.capacity = capacity
-        self._kept: OrderedDict[str, tuple[int, Decision]] = OrderedDict()
+        # By id and arrival: an id may be the client's, and hides no other request that came with the same.
+        self._kept: OrderedDict[tuple[str, float], tuple[int, Decision]] = OrderedDict()
         self._epoch, self._puts = uuid.uuid4().hex[:8], 0
 
     def put(self, decision: Decision) -> None:
         """Add a decision, or replace the one of the same request."""
         self._puts += 1
-        self._kept[decision.request_id] = self._puts, decision
+        self._kept[decision.request_id, decision.arrived_unix_s] = self._puts, decision
         if len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
 
@@ -139,9 +140,8 @@ class DecisionRing:
         return next(iter(self))
 
     def get(self, request_id: str) -> Decision | None:
-        """The decision of this request, None when there is none or it was dropped."""
-        found = self._kept.get(request_id)
-        return found[1] if found else None
+        """The decision of the latest request with this id, None when there is none or it was dropped."""
+        return next((decision for decision in self if decision.request_id == request_id), None)
 
     @property
     def cursor(self) -> str:

@@ -1,5 +1,6 @@
 """How every engine is, as the gateway sees it."""
 
+import math
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -80,13 +81,17 @@ class EngineMetrics:
         self._waiting.labels(engine).set(now.waiting_tokens)
 
     def forget(self, engine: str) -> None:
-        """The engine was taken out of the configuration."""
+        """The engine was taken out of the configuration. Several workers' files keep their last value for good: it is
+        one that tells of nothing."""
         for gauge in (self._healthy, self._draining, self._open, self._inflight, self._waiting):
-            gauge.labels(engine).set(0)  # several workers' files keep their last value for good
+            gauge.labels(engine).set(0)
             with suppress(KeyError):
                 gauge.remove(engine)
         for role in ROLES:
             self._role.labels(engine, self._sites.get(engine, ""), role).set(0)
+        for word in KNOWLEDGE:
+            self._knowledge.labels(engine, word).set(0)
+        self._prefill_speed.labels(engine).set(math.nan)  # no speed at all, which 0 would be
         for by_more in (self._role, self._knowledge, self._prefill_speed):
             by_more.remove_by_labels({"engine": engine})
         self._sites.pop(engine, None)

@@ -130,7 +130,6 @@ class Metrics:
     def count_ended(self, decision: Decision, *, is_stream: bool, cause: str = "unknown") -> None:
         """A request that was placed and has ended. ``cause`` is the fault for which it was recomputed, if it was."""
         self._requests.labels(decision.placement, decision.outcome, str(decision.status or 0)).inc()
-        self.stages.count(decision)
         if is_stream and decision.first_output_s is not None:
             self._first_output_s.labels(decision.placement).observe(decision.first_output_s)
         if is_stream and (ratio := decision.prediction_ratio) is not None:
@@ -143,6 +142,7 @@ class Metrics:
         if decision.report is not None and decision.report.ok:
             is_remote = decision.placement == "remote" and decision.outcome != "recomputed"
             self._count_used(is_remote, decision.report)
+        self.stages.count(decision)  # last: a mistake in its arithmetic costs no alarm
 
     def _count_used(self, is_remote: bool, report: TransferReport) -> None:
         if not is_remote:

@@ -80,7 +80,8 @@ def _in_gateway(decision: Decision, site: str) -> Iterator[Stage]:
     turn_s = min(placed_s, tokenised_s + decision.waited_s)
     if decision.waited_s:
         yield Stage("queue", tokenised_s, turn_s, site=site)
-    yield Stage("placement", turn_s, placed_s, site=site, note=decision.detail if _is_refused(decision) else "")
+    why_refused = "; ".join(decision.reasons) if _is_refused(decision) else ""
+    yield Stage("placement", turn_s, placed_s, site=site, note=why_refused)
 
 
 def _on_engines(decision: Decision, sites: Mapping[str, str]) -> Iterator[Stage]:

@@ -43,6 +43,20 @@ async def test_with_a_key_only_the_key_opens(tmp_path: Path) -> None:
         assert told["state"] == "drained"
 
 
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/prfaas/status", "/prfaas/decisions", "/prfaas/requests/none", "/prfaas/plan"]
+)
+async def test_a_key_guards_what_only_tells(tmp_path: Path, path: str) -> None:
+    """Without tenants, too: who sets a key expects that it is asked for. Where there is none all may read."""
+    key = tmp_path / "key"
+    key.write_text("a-long-enough-key\n")
+    operator, known = {"authorization": "Bearer a-long-enough-key"}, 404 if "requests" in path else 200
+    async with wide(operator_key_file=str(key)) as guarded, wide() as unguarded:
+        for running, headers, status in ((guarded, {}, 401), (guarded, operator, known), (unguarded, {}, known)):
+            async with running.client.get(running.url + path, headers=headers) as answer:
+                assert answer.status == status
+
+
 async def test_client_tells_refusals_in_the_gateways_words() -> None:
     """What the gateway says comes through, a wrong configuration as such; a gateway that is not there is told too."""
     async with wide() as running:

@@ -38,6 +38,7 @@ async def test_brown_out_is_a_429(running: Stand, caplog: pytest.LogCaptureFixtu
     )
     assert "brown-out: computing 10 tokens would starve decoding on edge-0" in decision.reasons[0]
     assert decision.reasons[0] in caplog.text
+    assert 0 < decision.read_after_s <= decision.tokenised_after_s <= decision.placed_after_s
     assert running.services.metrics.registry.get_sample_value("prfaas_rejected_requests_total", {"status": "429"}) == 1
     assert running.edge.calls == []
 

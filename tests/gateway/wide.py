@@ -25,6 +25,7 @@ from prfaas.gateway.prompt.parity import CheckedTokenizer
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.upstream import Upstream
 from prfaas.observe.decisions import Decision
+from prfaas.tracing import NO_TRACER, Tracer
 from tests.gateway.fakes import CountingIds, FakeReports, WordTokenizer, eventually
 from tests.gateway.stub_engine import StubEngine
 
@@ -100,6 +101,7 @@ async def wide(
     make_controller: MakeController = controller_of,
     policy: Mapping[str, object] | None = None,
     clock: Clock | None = None,
+    tracer: Tracer = NO_TRACER,
     **gateway: object,
 ) -> AsyncIterator[Wide]:
     """All engines run, those in ``without`` are not configured. By default each is probed once. ``edit`` changes the
@@ -126,6 +128,7 @@ async def wide(
             prefixes=PrefixHits(PrefixIndex(), config.engines),
             ids=CountingIds(),
             probe_interval_s=probe_interval_s,
+            tracer=tracer,
         )
         client = await stack.enter_async_context(aiohttp.ClientSession())
         running = Wide(engines, tree, services, reports, client)

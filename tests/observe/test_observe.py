@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +41,17 @@ def test_ring_keeps_the_latest() -> None:
         ("b", "remote"),
     ]
     assert ring.latest().request_id == "c"
+
+
+def test_requests_of_one_id_are_kept_each() -> None:
+    """A client may give all its requests one id, or that of another's: none of them hides another."""
+    ring = DecisionRing(capacity=3)
+    for tenant, arrived_unix_s in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
+        ring.put(decision("x", tenant=tenant, arrived_unix_s=arrived_unix_s))
+    ring.put(decision("x", tenant="a", arrived_unix_s=1.0, outcome="remote"))
+    assert [(kept.tenant, kept.outcome) for kept in ring] == [("b", "running"), ("b", "running"), ("a", "remote")]
+    assert (found := ring.get("x")) is not None
+    assert found.arrived_unix_s == 3.0
 
 
 @pytest.mark.parametrize(
@@ -107,6 +122,27 @@ def test_exposition_names_engine_health() -> None:
     metrics = Metrics()
     metrics.engines.tell("edge-0", FIGURES)
     assert 'prfaas_engine_healthy{engine="edge-0"} 0.0' in metrics.exposition().decode()
+
+
+FORGETTING = """
+import os
+from dataclasses import replace
+from prfaas.observe.metrics import Metrics
+from tests.observe.test_observe import FIGURES
+metrics = Metrics(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+metrics.engines.tell("gone", replace(FIGURES, is_healthy=True, prefill_tokens_s=9.0))
+metrics.forget("gone")
+print(metrics.exposition().decode())
+"""
+
+
+def test_of_an_engine_that_is_gone_workers_tell_nothing(tmp_path: Path) -> None:
+    """Several workers' files keep every series: each of the engine's has a value that is none."""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", FORGETTING], env=env, capture_output=True, text=True, check=True)
+    told = {line for line in done.stdout.splitlines() if 'engine="gone"' in line}
+    assert len(told) >= 11
+    assert {line for line in told if not line.endswith((" 0.0", " NaN"))} == set()
 
 
 def test_links_show_as_they_were_last_told() -> None:

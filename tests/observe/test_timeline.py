@@ -119,9 +119,10 @@ def test_tries_that_failed_are_on_it() -> None:
 
 
 def test_refused_and_running_requests_end_where_they_are() -> None:
-    """A refusal ends with its placement; of a request under way only its beginning is known."""
-    refused = replace(REMOTE, outcome="refused", tries=(), report=None, tokenised_after_s=0.0, read_after_s=0.0)
-    assert told(refused) == [("queue", 0.0, 0.2, ""), ("placement", 0.2, 0.5, "")]
+    """A refusal ends with its placement, which says why; of a request under way only its beginning is known."""
+    refused = replace(REMOTE, outcome="refused", tries=(), report=None, reasons=("brown-out", "no other site"))
+    assert told(refused)[2:] == [("queue", 0.25, 0.45, ""), ("placement", 0.45, 0.5, "")]
+    assert timeline(refused, SITES, "edge")[-1].note == "brown-out; no other site"
     running = replace(REMOTE, outcome="running", tries=(), report=None, total_s=None)
     assert told(running)[-1] == ("prefill", 0.5, None, "p")
 

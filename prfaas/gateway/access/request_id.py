@@ -12,7 +12,7 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 def given_id(headers: Headers) -> str | None:
     """The client's own id, None when it gives none or one that is not plain.
 
-    Two requests may come with the same one; then the record keeps the later.
+    Two requests may come with the same one; the record keeps both, and who looks the id up gets the later.
     """
     given = headers.get(HEADER, "")
     return given if PLAIN.fullmatch(given) else None

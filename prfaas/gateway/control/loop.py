@@ -19,7 +19,7 @@ from prfaas.gateway.live import Live
 from prfaas.gateway.operator import check_engine
 from prfaas.gateway.services import GatewayServices
 from prfaas.planner.controller.advice import Conversion
-from prfaas.planner.controller.view import SeenController
+from prfaas.planner.controller.view import ControllerState, SeenController
 
 MakeController = Callable[[Config, SeenController | None], SeenController]
 """A controller for a configuration, and the one that it comes after, if any. Raises ConfigError."""
@@ -85,8 +85,8 @@ class ControlLoop:
     @property
     def seen(self) -> Seen:
         """The controller as it is, for whoever shows it in other words."""
-        follower, state = self._follower, self._made[1].state() if self._made else None
-        return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, self._error)
+        follower, (state, error) = self._follower, self._state()
+        return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, error)
 
     def convert(self, wanted: Conversion) -> None:
         """Have an engine converted because an operator says so; what becomes of it is in the overview.
@@ -103,15 +103,22 @@ class ControlLoop:
 
     def overview(self) -> Mapping[str, Any]:
         """Mode, what is wanted, the controller's own state and the last changes, as plain values; ages in seconds."""
-        services, state = self._live.now, self._made[1].state() if self._made else None
+        state, error = self._state()
         return {
-            **overview_of(services, self._follower, state),
+            **overview_of(self._live.now, self._follower, state),
             "looks": self._looks,
             "errors": self._errors,
-            "last_error": self._error,
+            "last_error": error,
             "changes": self._history.latest_first(),
             "brief_changes": self._history.latest_first(is_brief=True),
         }
+
+    def _state(self) -> tuple[ControllerState | None, str]:
+        """What the controller knows, None while there is none, and what is wrong with it, empty when nothing is."""
+        try:
+            return self._made[1].state() if self._made else None, self._error
+        except Exception as error:  # a bug of ours: whoever looks for the trouble has to see the rest of the fleet
+            return None, f"{type(error).__name__}: {error}"
 
     def _may_begin(self, services: GatewayServices) -> bool:
         """Once every engine has been heard of: before that all look as if they were lost."""

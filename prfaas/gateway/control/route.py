@@ -30,8 +30,7 @@ def add_plan_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guard)
     @app.get("/prfaas/plan", responses=described)
     async def plan(request: Request) -> Response:
         """The controller: its mode, what it wants and why, what it knows, and its last changes; for operators."""
-        if live.now.access.needs_key:
-            guard.check(request)
+        guard.check_reader(request, needs_key=live.now.access.needs_key)
         # A figure that is not finite would be no JSON: msgspec writes null.
         return Response(msgspec.json.encode(control.overview()), media_type="application/json")
 

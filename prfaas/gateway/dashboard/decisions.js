@@ -9,15 +9,18 @@ const SHOWN = 100;
 const KINDS = { local: "good", remote: "good remote", running: "", recomputed: "warn", unknown: "warn", cancelled: "", error: "bad", refused: "bad" };
 export const OUTCOMES = Object.keys(KINDS);
 
+/** Clients may give several requests one id. */
+const keyOf = (each) => `${each.request_id} ${each.arrived_unix_s}`;
+
 /** The kept requests with those that are new or changed, the latest first; bounded. Pure. */
 export function merged(kept, told, most = 256) {
-  const changed = new Map(told.map((each) => [each.request_id, each]));
+  const changed = new Map(told.map((each) => [keyOf(each), each]));
   const rest = kept.map((each) => {
-    const now = changed.get(each.request_id);
-    changed.delete(each.request_id);
+    const now = changed.get(keyOf(each));
+    changed.delete(keyOf(each));
     return now ?? each;
   });
-  return [...told.filter((each) => changed.has(each.request_id)), ...rest].slice(0, most);
+  return [...told.filter((each) => changed.has(keyOf(each))), ...rest].slice(0, most);
 }
 
 /** Those with this outcome and all of these words. Pure. */
@@ -156,6 +159,7 @@ export class Requests {
 
   described({ decision, timeline }) {
     const age = decision.arrived_unix_s ? Date.now() / 1000 - decision.arrived_unix_s : 0;
+    const namesakes = this.kept.filter((each) => each.request_id === decision.request_id).length;
     const predicted = decision.candidates.map((each) => h("tr", {},
       h("th", { scope: "row" }, each.prefill ? `${each.prefill} → ${each.decode}` : each.decode),
       h("td", {}, each.is_remote ? "remote" : "local"),
@@ -165,6 +169,7 @@ export class Requests {
     return [
       h("p", {}, tag(KINDS[decision.outcome] ?? "", decision.outcome), " ", h("span", { class: "quiet" },
         [decision.endpoint, decision.status && `HTTP ${decision.status}`, decision.tenant && `tenant ${decision.tenant}`, decision.arrived_unix_s && `${clock(decision.arrived_unix_s)}, ${ago(age)} ago`].filter(Boolean).join(" · "))),
+      namesakes > 1 && h("p", { class: "quiet" }, `${namesakes} kept requests came with this id; this is the latest of them.`),
       h("p", { class: "verdict" }, verdict(decision, timeline)),
       h("div", { class: "wide", role: "region", "aria-label": "Timeline of this request", tabindex: "0" }, timelineTable(decision, timeline, age)),
       decision.detail && h("p", { class: "problem" }, decision.detail),

@@ -18,7 +18,6 @@ def add_status_route(app: FastAPI, live: Live, control: ControlLoop, guard: Guar
     async def status(request: Request) -> Response:
         """Sites, engines, links, queues, controller, and what the last requests came to; for operators."""
         services = live.now
-        if services.access.needs_key:
-            guard.check(request)
+        guard.check_reader(request, needs_key=services.access.needs_key)
         told = status_of(services, control.seen, services.clock.now_s() - began_s)
         return Response(told.model_dump_json(), media_type="application/json", headers={"cache-control": "no-store"})

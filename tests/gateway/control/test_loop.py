@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from unittest.mock import Mock
 
 import pytest
 
@@ -145,6 +146,16 @@ def test_an_error_is_counted_and_the_next_look_comes(caplog: pytest.LogCaptureFi
     assert (told["errors"], told["last_error"]) == (3, "ValueError: no such curve")
     at.look(Advice(8, reasons=WHY))
     assert (at.services.view.policy.threshold_tokens, at.loop.overview()["last_error"]) == (8, "")
+
+
+def test_a_controller_that_cannot_speak_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status and plan are wanted most when something is broken: they tell of the rest, and what is wrong."""
+    at = controlled()
+    monkeypatch.setattr(at.controller, "state", Mock(side_effect=ValueError("no such curve")))
+    at.look(Advice(9))
+    seen, told = at.loop.seen, at.loop.overview()
+    assert (seen.state, seen.error, seen.advice) == (None, "ValueError: no such curve", Advice(9))
+    assert (told["state"], told["last_error"], told["threshold_tokens"]) == (None, "ValueError: no such curve", 9)
 
 
 async def test_the_loop_waits_its_interval_and_survives() -> None:

@@ -172,7 +172,7 @@ async def test_a_hidden_or_paused_page_asks_for_nothing(browser: Browser, fleet:
 
 
 async def test_the_operators_key(browser: Browser, tmp_path: Any) -> None:
-    """Asked for where tenants are configured, kept for the tab alone, never in an address; a wrong one is refused."""
+    """Asked for where there is one, kept for the tab alone, never in an address; a wrong one is refused."""
     file = tmp_path / "operator.key"
     file.write_text("operators-key-0123456789abcdef0123456789\n")
     file.chmod(0o600)

@@ -79,6 +79,14 @@ async def test_requests_are_merged_in_their_order(page: Seen) -> None:
     assert await call(page, "decisions", merged) == ["c", "b1", "a2"]
 
 
+async def test_requests_of_one_id_stay_apart(page: Seen) -> None:
+    """Clients may give several requests one id: what changes of one is not said of another."""
+    kept = "[{request_id: 'a', arrived_unix_s: 2, v: 1}, {request_id: 'a', arrived_unix_s: 1, v: 1}]"
+    told = "[{request_id: 'a', arrived_unix_s: 3, v: 1}, {request_id: 'a', arrived_unix_s: 1, v: 2}]"
+    merged = f"m.merged({kept}, {told}).map((each) => [each.arrived_unix_s, each.v])"
+    assert await call(page, "decisions", merged) == [[3, 1], [2, 1], [1, 2]]
+
+
 async def test_backing_off_ends(page: Seen) -> None:
     """Twice as long after each failure, half a minute at most."""
     assert await call(page, "api", "[0, 1, 2, 3, 9].map(m.pauseAfter)") == [2, 4, 8, 16, 30]
