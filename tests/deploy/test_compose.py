@@ -3,8 +3,9 @@
 import re
 
 import pytest
+import yaml
 
-from tests.deploy.files import COMPOSE_FILES, DEPLOY, ROOT, VARIABLE, compose, dot_env, service, services
+from tests.deploy.files import COMPOSE_FILES, DEPLOY, ROOT, VARIABLE, compose, dot_env, interpolated, service, services
 
 MADE_BY_THE_OPERATOR = ("./certs", "./secrets")
 TARGETS = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -41,6 +42,24 @@ def test_the_image_can_be_built(site: str, name: str) -> None:
     if build is not None:
         assert build["target"] in TARGETS
         assert (COMPOSE_FILES[site].parent / build["context"]).resolve() == ROOT.resolve()
+
+
+@pytest.mark.parametrize(("site", "name"), services())
+def test_a_service_runs_without_a_gpu(site: str, name: str) -> None:
+    """As the connector refuses engines on GPUs today, no compose file may ask for one by itself."""
+    each = service(site, name)
+    assert "runtime" not in each
+    assert each.get("build", {}).get("target") != "engine-gpu"
+
+
+@pytest.mark.parametrize("site", ["edge", "cloud"])
+def test_gpus_are_one_file_more(site: str) -> None:
+    """It changes the site's engine and nothing else, and .env.example says how it is switched on."""
+    path = DEPLOY / site / "compose.gpu.yaml"
+    changed = yaml.safe_load(interpolated(path.read_text(encoding="utf-8"), {}))["services"]
+    assert list(changed) == [f"{site}-0"]
+    assert changed[f"{site}-0"]["build"] == {**service(site, f"{site}-0")["build"], "target": "engine-gpu"}
+    assert "COMPOSE_FILE=compose.yaml:compose.gpu.yaml" in (DEPLOY / site / ".env.example").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("site", "name"), services())
