@@ -94,7 +94,7 @@ def test_nothing_but_the_wan_is_in_both_networks() -> None:
 
 
 def test_the_edge_takes_the_wan_for_the_cloud() -> None:
-    """The name in sites.yaml leads to the shaper from the edge, and the shaper's own target is another one."""
+    """The name in the configuration leads to the shaper from the edge, and the shaper's own target is another one."""
     networks = service("local", "wan")["networks"]
     target = service("local", "wan")["command"][1]
     assert networks["edge"]["aliases"] == ["cloud-0"]
