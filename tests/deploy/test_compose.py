@@ -1,6 +1,7 @@
 """The compose files: complete, alike for every service, and about files that exist. Docker is not needed."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -71,6 +72,17 @@ def test_mounted_files_are_there(site: str, name: str) -> None:
             assert source in MADE_BY_THE_OPERATOR or (COMPOSE_FILES[site].parent / source).exists(), source
         else:
             assert source.startswith("/") or source in each["volumes"], source
+
+
+@pytest.mark.parametrize("site", ["local", "edge"])
+def test_prometheus_has_what_its_configuration_names(site: str) -> None:
+    """Rules, targets, Alertmanagers and the operators' key, which the key's group may read."""
+    each = service(site, "prometheus")
+    named = re.findall(r"[\[ ](/[\w./]+\.\w+)", (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    targets = [Path(volume.split(":")[1]) for volume in each["volumes"]]
+    assert {"/secrets/operator.key", "/etc/prometheus/alertmanagers.yaml"} < set(named)
+    assert all(any(Path(path).is_relative_to(target) for target in targets) for path in named)
+    assert each["group_add"] == ["10001"]
 
 
 @pytest.mark.parametrize("site", ["edge", "cloud"])
