@@ -18,11 +18,12 @@ from scripts.setup_venv import TORCH
 from tests.deploy.files import DEPLOY, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-BASE = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["certs"]]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+BASE = [*PROJECT["project"]["dependencies"], *EXTRAS["certs"], *EXTRAS["traces"]]
 WANTED = {
     "build": PROJECT["build-system"]["requires"],
     "gateway": BASE,
-    "engine-cpu": [*BASE, *PROJECT["project"]["optional-dependencies"]["cpu"], TORCH],
+    "engine-cpu": [*BASE, *EXTRAS["cpu"], TORCH],
 }
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
@@ -50,9 +51,7 @@ def test_the_gateway_has_no_engine(name: str) -> None:
 def test_the_gpu_image_has_the_vllm_of_the_project() -> None:
     """The tag of vLLM's image is a version that pyproject.toml allows."""
     tag = re.search(r"^ARG VLLM_IMAGE=\S+:v(\S+)$", DOCKERFILE, flags=re.MULTILINE)
-    [vllm] = [
-        each for each in map(Requirement, PROJECT["project"]["optional-dependencies"]["gpu"]) if each.name == "vllm"
-    ]
+    [vllm] = [each for each in map(Requirement, EXTRAS["gpu"]) if each.name == "vllm"]
     assert tag is not None
     assert vllm.specifier.contains(tag[1])
 
