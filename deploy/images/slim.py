@@ -31,7 +31,7 @@ START = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.sdk.trace.sampling",
 )
-"""What the programs of the image import, as far as it can be told without running them; the last two with ``observe.traces``."""
+"""What the programs of the image import, as far as it can be told without running them. The last two are for traces."""
 FOR_DEVELOPERS = ("tests", "test", "include", "f2py")
 SUFFIXES = (".pyi", ".c", ".h", ".pyx", ".pxd", ".hpp", ".a")
 MODELS = [

@@ -39,8 +39,8 @@ def test_the_configuration_is_valid(site: str, name: str) -> None:
 
 @pytest.mark.parametrize(("site", "name"), configured())
 def test_the_mounted_configuration_is_the_tested_one(site: str, name: str) -> None:
-    """Each site's services read the file of their site, by its folder: the mount of a file alone would go on showing the
-    old one when an editor or git puts a new one in its place, and `prfaas reload` would change nothing."""
+    """Each site's services read the file of their site, by its folder: the mount of a file alone would go on showing
+    the old one when an editor or git puts a new one in its place, and `prfaas reload` would change nothing."""
     [source] = [v.split(":")[0] for v in service(site, name)["volumes"] if ":/etc/prfaas" in v]
     assert (DEPLOY / site / source).resolve() == CONFIGS[site].parent.resolve()
 

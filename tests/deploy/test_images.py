@@ -64,6 +64,13 @@ def test_a_target_is_no_root_and_tells_its_health(target: str) -> None:
     assert "\nHEALTHCHECK " in stage
 
 
+@pytest.mark.parametrize("target", ["gateway", "engine-cpu", "engine-gpu"])
+def test_a_target_has_no_arguments(target: str) -> None:
+    """Their values would be in the history of the image, and an index may have a password."""
+    stage = re.split(r"^FROM ", DOCKERFILE.split(f" AS {target}\n", 1)[1], flags=re.MULTILINE)[0]
+    assert not re.search(r"^ARG ", stage, flags=re.MULTILINE)
+
+
 def test_what_is_copied_is_not_ignored() -> None:
     """.dockerignore lets through whatever the Dockerfile copies out of the checkout."""
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
