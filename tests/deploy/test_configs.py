@@ -65,6 +65,15 @@ def test_published_ports_are_the_configured_ones() -> None:
     assert ports == [f"{http}:{http}", f"{control}-{control + 1}:{control}-{control + 1}"]
 
 
+@pytest.mark.parametrize(("site", "name"), [each for each in configured() if each[1] != "gateway"])
+def test_an_engines_health_is_its_movers_too(site: str, name: str) -> None:
+    """Both are asked at their configured addresses."""
+    engine = loaded(site, name).engines[name]
+    check = service(site, name)["healthcheck"]["test"]
+    assert check[:3] == ["CMD", "healthy", f"{engine.url}/health"]
+    assert check[-1] == engine.kv
+
+
 def test_the_wan_forwards_the_configured_ports() -> None:
     """The same three in the local stack."""
     engine = loaded("local", "cloud-0").engines["cloud-0"]

@@ -127,6 +127,16 @@ def test_healthy_without_a_server() -> None:
     assert done.stdout.startswith("http://127.0.0.1:1/health: ")
 
 
+def test_healthy_sees_a_dead_mover(server: str) -> None:
+    """An engine that answers is no healthy one when nobody listens where its caches would leave."""
+    url = f"{server}/health"
+    living = server.removeprefix("http://")
+    assert run("healthy.py", url, living).returncode == 0
+    done = run("healthy.py", url, "127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("127.0.0.1:1: ")
+
+
 def test_root_copies_links_with_what_they_lead_to(tmp_path: Path) -> None:
     """A library is often found by the name of a link, and its folder may be one as well."""
     (tmp_path / "usr" / "lib").mkdir(parents=True)
