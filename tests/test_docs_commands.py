@@ -96,6 +96,7 @@ TABLE: dict[str, Here | By | Not] = {
     r"docker build --target engine-cpu .*": By(f"{VERIFY}images.py", ("build", "engine-cpu")),
     r"docker run --rm .* certs /certs .*": By("deploy/local/compose.yaml", ("certs", "/certs")),
     r"mkdir (certs|secrets) && .*": HOSTS,
+    r"iptables -I DOCKER-USER .*": HOSTS,
     r"docker compose (up -d|ps|exec gateway prfaas ((un)?drain|reload) .*|up -d --no-deps .*)": HOSTS,
     # looking
     r"grep .*\.log.*": Not("looks into a log; its fields are tested in tests/observe/test_logs.py"),

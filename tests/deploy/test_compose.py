@@ -24,9 +24,9 @@ def test_a_service_is_bounded(site: str, name: str) -> None:
 
 @pytest.mark.parametrize(("site", "name"), services())
 def test_a_service_comes_back(site: str, name: str) -> None:
-    """What ends by itself is started again; what runs once only until it has worked."""
+    """What ends by itself is started again; what runs once only until it has worked, and not for ever: `up` waits."""
     runs_once = service(site, name).get("network_mode") == "none"
-    assert service(site, name)["restart"] == ("on-failure" if runs_once else "unless-stopped")
+    assert service(site, name)["restart"] == ("on-failure:3" if runs_once else "unless-stopped")
 
 
 @pytest.mark.parametrize(("site", "name"), services())
@@ -90,7 +90,13 @@ def test_dot_env_has_what_the_compose_file_asks_for(site: str) -> None:
     """A variable without a default is in .env.example, and nothing is there that nobody reads."""
     used = {match[1]: match[2] for match in VARIABLE.finditer(COMPOSE_FILES[site].read_text(encoding="utf-8"))}
     assert {name for name, kind in used.items() if kind != "-"} <= set(dot_env(site))
-    assert set(dot_env(site)) <= set(used)
+    assert set(dot_env(site)) <= {*used, "COMPOSE_PROJECT_NAME"}
+
+
+@pytest.mark.parametrize(("site", "file"), [("local", ".env"), ("edge", ".env.example"), ("cloud", ".env.example")])
+def test_a_project_has_a_name_of_ours(site: str, file: str) -> None:
+    """Compose would take the folder's, which is any other project's as well: `down --volumes` would delete its data."""
+    assert f"COMPOSE_PROJECT_NAME=prfaas-{site}\n" in (DEPLOY / site / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("site", COMPOSE_FILES)
@@ -118,6 +124,13 @@ def test_ports_of_the_local_stack_are_this_machines() -> None:
     ports = [port for site, name in services() if site == "local" for port in service(site, name).get("ports", ())]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_ports_of_the_cloud_are_published_where_somebody_said() -> None:
+    """Docker's rules come before the host's firewall, so an address by default would be an open door."""
+    text = COMPOSE_FILES["cloud"].read_text(encoding="utf-8")
+    kinds = [match[2] for match in VARIABLE.finditer(text) if match[1] == "LISTEN_ADDRESS"]
+    assert kinds == ["?"] * len(service("cloud", "cloud-0")["ports"])
 
 
 def test_verify_is_executable() -> None:
