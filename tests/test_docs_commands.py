@@ -43,7 +43,6 @@ class Not:
     reason: str
 
 
-GPUS = Not("needs a GPU")
 HOSTS = Not("is for two real hosts; its parts are run by the others")
 VERIFY = "deploy/verifying/"
 
@@ -94,10 +93,11 @@ TABLE: dict[str, Here | By | Not] = {
     r"\$compose --profile metrics up -d": Not("needs images from a registry; the files are tested in tests/deploy"),
     r"\$compose --profile metrics down --volumes": By(f"{VERIFY}__main__.py", ("down", "--volumes")),
     r"docker build --target gateway .*": By(f"{VERIFY}images.py", ("build", "gateway")),
-    r"docker build --target engine-gpu .*": GPUS,
+    r"docker build --target engine-cpu .*": By(f"{VERIFY}images.py", ("build", "engine-cpu")),
     r"docker run --rm .* certs /certs .*": By("deploy/local/compose.yaml", ("certs", "/certs")),
     r"mkdir (certs|secrets) && .*": HOSTS,
-    r"docker compose (up -d|ps|exec gateway prfaas (un)?drain .*|up -d --no-deps .*)": HOSTS,
+    r"iptables -I DOCKER-USER .*": HOSTS,
+    r"docker compose (up -d|ps|exec gateway prfaas ((un)?drain|reload) .*|up -d --no-deps .*)": HOSTS,
     # looking
     r"grep .*\.log.*": Not("looks into a log; its fields are tested in tests/observe/test_logs.py"),
 }

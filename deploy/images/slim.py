@@ -28,8 +28,10 @@ START = (
     "uvicorn.protocols.http.httptools_impl",
     "http.client",
     "cryptography.x509",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk.trace.sampling",
 )
-"""What the programs of the image import, as far as it can be told without running them."""
+"""What the programs of the image import, as far as it can be told without running them. The last two are for traces."""
 FOR_DEVELOPERS = ("tests", "test", "include", "f2py")
 SUFFIXES = (".pyi", ".c", ".h", ".pyx", ".pxd", ".hpp", ".a")
 MODELS = [

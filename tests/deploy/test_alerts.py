@@ -25,9 +25,18 @@ def test_rules_and_configuration_are_valid(tmp_path: Path) -> None:
     """promtool finds nothing wrong; the paths are those in the container."""
     assert promtool("check", "rules", RULES).returncode == 0
     text = (RULES.parent / "prometheus.yml").read_text().replace("/etc/prometheus", str(RULES.parent))
-    (tmp_path / "prometheus.yml").write_text(text)
+    (tmp_path / "operator.key").write_text("key")
+    (tmp_path / "prometheus.yml").write_text(text.replace("/secrets", str(tmp_path)))
     checked = promtool("check", "config", tmp_path / "prometheus.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_alertmanagers_are_asked_for_by_a_file() -> None:
+    """Which names none as it comes, and whose example is one that Prometheus takes."""
+    text = (RULES.parent / "alertmanagers.yaml").read_text()
+    assert yaml.safe_load(text) == []
+    (example,) = re.findall(r"^# (- .+)$", text, flags=re.MULTILINE)
+    assert yaml.safe_load(example) == [{"targets": ["alertmanager.example:9093"]}]
 
 
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from prfaas.config import load_config
 from prfaas.config.sections import Config
-from tests.deploy.files import DEPLOY, compose, service
+from prfaas.gateway.changes import FOLLOWED
+from tests.deploy.files import COMPOSE_FILES, DEPLOY, compose, service
 
-CONFIGS = {"local": DEPLOY / "local" / "sites.yaml", **{s: DEPLOY / s / "prfaas.yaml" for s in ("edge", "cloud")}}
+CONFIGS = {site: DEPLOY / site / "config" / "prfaas.yaml" for site in COMPOSE_FILES}
 
 
 def loaded(site: str, name: str) -> Config:
@@ -25,7 +26,7 @@ def configured() -> list[tuple[str, str]]:
         (site, name)
         for site in CONFIGS
         for name, each in compose(site)["services"].items()
-        if any(":/etc/prfaas/prfaas.yaml:" in volume for volume in each["volumes"])
+        if any(":/etc/prfaas" in volume for volume in each["volumes"])
     ]
 
 
@@ -38,9 +39,17 @@ def test_the_configuration_is_valid(site: str, name: str) -> None:
 
 @pytest.mark.parametrize(("site", "name"), configured())
 def test_the_mounted_configuration_is_the_tested_one(site: str, name: str) -> None:
-    """Each site's services read the file of their site."""
-    [source] = [v.split(":")[0] for v in service(site, name)["volumes"] if ":/etc/prfaas/prfaas.yaml:" in v]
-    assert (DEPLOY / site / source).resolve() == CONFIGS[site].resolve()
+    """Each site's services read the file of their site, by its folder: the mount of a file alone would go on showing
+    the old one when an editor or git puts a new one in its place, and `prfaas reload` would change nothing."""
+    [source] = [v.split(":")[0] for v in service(site, name)["volumes"] if ":/etc/prfaas" in v]
+    assert (DEPLOY / site / source).resolve() == CONFIGS[site].parent.resolve()
+
+
+@pytest.mark.parametrize(("site", "name"), configured())
+def test_no_variable_hides_what_a_reload_follows(site: str, name: str) -> None:
+    """What is changed in the file of a running gateway counts: only sections that need a restart come from .env."""
+    overridden = {key.split("__")[1].lower() for key in service(site, name).get("environment", {}) if "__" in key}
+    assert not overridden & FOLLOWED
 
 
 def test_both_sites_have_the_same_file() -> None:
@@ -54,6 +63,15 @@ def test_published_ports_are_the_configured_ones() -> None:
     ports = [port.split(":", 1)[1] for port in service("cloud", "cloud-0")["ports"]]
     http, control = engine.address[1], engine.kv_address[1]
     assert ports == [f"{http}:{http}", f"{control}-{control + 1}:{control}-{control + 1}"]
+
+
+@pytest.mark.parametrize(("site", "name"), [each for each in configured() if each[1] != "gateway"])
+def test_an_engines_health_is_its_movers_too(site: str, name: str) -> None:
+    """Both are asked at their configured addresses."""
+    engine = loaded(site, name).engines[name]
+    check = service(site, name)["healthcheck"]["test"]
+    assert check[:3] == ["CMD", "healthy", f"{engine.url}/health"]
+    assert check[-1] == engine.kv
 
 
 def test_the_wan_forwards_the_configured_ports() -> None:

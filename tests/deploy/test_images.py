@@ -18,11 +18,12 @@ from scripts.setup_venv import TORCH
 from tests.deploy.files import DEPLOY, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-BASE = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["certs"]]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+BASE = [*PROJECT["project"]["dependencies"], *EXTRAS["certs"], *EXTRAS["traces"]]
 WANTED = {
     "build": PROJECT["build-system"]["requires"],
     "gateway": BASE,
-    "engine-cpu": [*BASE, *PROJECT["project"]["optional-dependencies"]["cpu"], TORCH],
+    "engine-cpu": [*BASE, *EXTRAS["cpu"], TORCH],
 }
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
@@ -50,9 +51,7 @@ def test_the_gateway_has_no_engine(name: str) -> None:
 def test_the_gpu_image_has_the_vllm_of_the_project() -> None:
     """The tag of vLLM's image is a version that pyproject.toml allows."""
     tag = re.search(r"^ARG VLLM_IMAGE=\S+:v(\S+)$", DOCKERFILE, flags=re.MULTILINE)
-    [vllm] = [
-        each for each in map(Requirement, PROJECT["project"]["optional-dependencies"]["gpu"]) if each.name == "vllm"
-    ]
+    [vllm] = [each for each in map(Requirement, EXTRAS["gpu"]) if each.name == "vllm"]
     assert tag is not None
     assert vllm.specifier.contains(tag[1])
 
@@ -63,6 +62,13 @@ def test_a_target_is_no_root_and_tells_its_health(target: str) -> None:
     stage = re.split(r"^FROM ", DOCKERFILE.split(f" AS {target}\n", 1)[1], flags=re.MULTILINE)[0]
     assert "\nUSER 10001:10001\n" in stage
     assert "\nHEALTHCHECK " in stage
+
+
+@pytest.mark.parametrize("target", ["gateway", "engine-cpu", "engine-gpu"])
+def test_a_target_has_no_arguments(target: str) -> None:
+    """Their values would be in the history of the image, and an index may have a password."""
+    stage = re.split(r"^FROM ", DOCKERFILE.split(f" AS {target}\n", 1)[1], flags=re.MULTILINE)[0]
+    assert not re.search(r"^ARG ", stage, flags=re.MULTILINE)
 
 
 def test_what_is_copied_is_not_ignored() -> None:
@@ -119,6 +125,16 @@ def test_healthy_without_a_server() -> None:
     done = run("healthy.py", "http://127.0.0.1:1/health")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("http://127.0.0.1:1/health: ")
+
+
+def test_healthy_sees_a_dead_mover(server: str) -> None:
+    """An engine that answers is no healthy one when nobody listens where its caches would leave."""
+    url = f"{server}/health"
+    living = server.removeprefix("http://")
+    assert run("healthy.py", url, living).returncode == 0
+    done = run("healthy.py", url, "127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("127.0.0.1:1: ")
 
 
 def test_root_copies_links_with_what_they_lead_to(tmp_path: Path) -> None:

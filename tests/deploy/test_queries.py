@@ -27,6 +27,7 @@ from tests.gateway.stub_engine import answer_at_once, refuse
 pytestmark = pytest.mark.slow
 
 KEY = "sk-0123456789abcdef"
+OPERATORS_KEY = "operators-0123456789abcdef"
 SECTIONS: Mapping[str, Any] = {
     "tenants": {"acme": {"keys": [{"env": "ACME_KEY"}], "shares_cache": True}},
     "access": {"max_running": 2},
@@ -126,13 +127,15 @@ async def vllm_metrics() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def config_of(gateway: str, engine: str) -> dict[str, Any]:
-    """deploy/prometheus/prometheus.yml with other targets, once a second."""
+def config_of(gateway: str, engine: str, key_file: Path) -> dict[str, Any]:
+    """deploy/prometheus/prometheus.yml with other targets and another file of the key, once a second."""
     config: dict[str, Any] = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES)]
+    del config["alerting"]
     of_gateway, of_engines = config["scrape_configs"]
     of_gateway["static_configs"] = [{"targets": [gateway]}]
+    of_gateway["authorization"]["credentials_file"] = str(key_file)
     del of_engines["file_sd_configs"], of_engines["scrape_interval"]
     of_engines["static_configs"] = [{"targets": [engine], "labels": {"engine": "edge-0", "site": "edge"}}]
     return config
@@ -140,12 +143,15 @@ def config_of(gateway: str, engine: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def scraped(folder: Path) -> AsyncIterator[Prometheus]:
-    """Gateway, traffic and Prometheus, once it has scraped often enough."""
-    async with stand(env={"ACME_KEY": KEY}, **SECTIONS) as running, vllm_metrics() as engine:
+    """Gateway, traffic and Prometheus, once it has scraped often enough. The gateway asks for the operators' key."""
+    key_file = folder / "operator.key"
+    key_file.write_text(f"{OPERATORS_KEY}\n")
+    of_gateway = {"site": "edge", "operator_key_file": str(key_file)}
+    async with stand(env={"ACME_KEY": KEY}, gateway=of_gateway, **SECTIONS) as running, vllm_metrics() as engine:
         prepare(running)
         sending = asyncio.create_task(traffic(running))
         try:
-            config = config_of(running.url.removeprefix("http://"), engine)
+            config = config_of(running.url.removeprefix("http://"), engine, key_file)
             async with running_prometheus(config, folder) as prometheus:
                 while not await _has_enough(prometheus):
                     assert not sending.done(), sending.result()
@@ -185,7 +191,11 @@ async def test_every_query_returns_data(tmp_path: Path) -> None:
 
 async def test_query_without_data_is_found(tmp_path: Path) -> None:
     """What the test above goes by: no series for what nobody counts, and Prometheus' words for what is no query."""
-    async with vllm_metrics() as engine, running_prometheus(config_of(engine, engine), tmp_path) as prometheus:
+    (tmp_path / "operator.key").write_text(OPERATORS_KEY)
+    async with (
+        vllm_metrics() as engine,
+        running_prometheus(config_of(engine, engine, tmp_path / "operator.key"), tmp_path) as prometheus,
+    ):
         assert await prometheus.query("prfaas_nobody_counts_this") == []
         with pytest.raises(ValueError, match="parse error"):
             await prometheus.query("rate(")
