@@ -104,7 +104,7 @@ class Link(Told):
     """Its circuit breaker is open."""
     breaker: State
     requests: int
-    """Requests under way whose cache was to cross it."""
+    """Requests whose cache is on its way over it, or is to come."""
     budget_bytes: float | None
     """What may cross in 24 hours."""
     budget_left_bytes: float | None

@@ -1,7 +1,6 @@
 """The status document, made of what the gateway holds at one moment. Reads, and changes nothing."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from prfaas import __version__
 from prfaas.config import Config, EngineConfig, LinkConfig, Role
@@ -25,7 +24,6 @@ from prfaas.gateway.status.document import (
     Waiting,
 )
 from prfaas.gateway.status.recent import Reuse, recent_of, reuse_by_engine
-from prfaas.observe.decisions import Decision
 from prfaas.routing.snapshot import EngineState, LinkState
 
 NONE_ASKED = Reuse()
@@ -47,10 +45,10 @@ def status_of(services: GatewayServices, seen: Seen, uptime_s: float) -> Status:
         )
         for each in snapshot.engines
     )
-    crossing = requests_by_link(config, decisions)
     links = tuple(
-        link_of(link, state, services.fleet.link_breakers.of((state.source, state.target)).state, crossing)
+        link_of(link, state, services.fleet.link_breakers.of(ends).state, view.requests_on(ends))
         for link, state in zip(config.links, snapshot.links, strict=True)
+        for ends in [(state.source, state.target)]
     )
     return Status(
         gateway=Gateway(
@@ -112,8 +110,8 @@ def engine_of(
     )
 
 
-def link_of(config: LinkConfig, state: LinkState, breaker: State, requests: Mapping[tuple[str, str], int]) -> Link:
-    """One link."""
+def link_of(config: LinkConfig, state: LinkState, breaker: State, requests: int) -> Link:
+    """One link, which the caches of so many requests are to cross."""
     budget_gb = config.egress_budget_gb_per_day
     return Link(
         source=state.source,
@@ -129,19 +127,9 @@ def link_of(config: LinkConfig, state: LinkState, breaker: State, requests: Mapp
         scarce=state.is_scarce,
         broken=state.is_broken,
         breaker=breaker,
-        requests=requests.get((state.source, state.target), 0),
+        requests=requests,
         budget_bytes=None if budget_gb is None else budget_gb * 1e9,
         budget_left_bytes=state.budget_left_bytes,
-    )
-
-
-def requests_by_link(config: Config, decisions: Sequence[Decision]) -> Mapping[tuple[str, str], int]:
-    """Requests under way that were placed on each link, as (source, target)."""
-    engines = config.engines
-    return Counter(
-        (engines[each.prefill].site, engines[each.decode].site)
-        for each in decisions
-        if each.outcome == "running" and each.prefill and {each.prefill, each.decode} <= engines.keys()
     )
 
 
