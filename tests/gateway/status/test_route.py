@@ -72,7 +72,8 @@ async def test_work_and_trouble_show(running: Stand) -> None:
     )
     async with await running.chat(10, stream=True) as answer:
         await answer.content.readany()
-        running.services.fleet.drain({"edge-0"})
+        async with running.client.post(f"{running.url}/prfaas/engines/edge-0/drain") as drained:
+            assert (await drained.json())["inflight"] == 1
         for _ in range(3):
             running.services.fleet.link_breakers.blame(("cloud", "edge"))
         running.cloud.health_status = 503
