@@ -169,7 +169,7 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard, vitals: Vitals) -
         services = live.now
         if services.access.needs_key:
             guard.check(request)
-        vitals.tell()
+        await vitals.tell()
         parts = []
         for part in services.metrics.parts():
             parts.append(part)
