@@ -35,7 +35,9 @@ class ControlMetrics:
             ["kind", "mode"],
         )
         self._conversions = definitions.counter(
-            "prfaas_controller_conversions_total", "Conversions of engines that it began and that ended.", ["role", "outcome"]
+            "prfaas_controller_conversions_total",
+            "Conversions of engines that it began and that ended.",
+            ["role", "outcome"],
         )
         self._errors = definitions.counter("prfaas_controller_errors_total", "Looks that failed: alarm on it.")
 
