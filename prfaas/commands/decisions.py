@@ -58,7 +58,7 @@ def decisions(
 
     Example: prfaas decisions --outcome recomputed --follow
 
-    The gateway keeps the last 256 (each worker its own, where there are several). With --follow, --json is a line each.
+    The gateway keeps the last 256 (of each worker, where there are several). With --follow, --json is a line each.
     """
     if unknown := set(outcome or ()) - set(OUTCOMES):
         raise ConfigError(f"--outcome {', '.join(sorted(unknown))}: there are {', '.join(OUTCOMES)}")

@@ -40,10 +40,15 @@ def drain(
 
         def look() -> Now:
             nonlocal told
-            told = engine_of(client.get("/prfaas/engines"), engine)
-            if told["state"] not in ("draining", "drained", "removed"):
+            listing = client.get("/prfaas/engines")
+            told = engine_of(listing, engine)
+            if told["state"] == "removed":
+                raise PrfaasError(f"{engine} was taken out of the configuration: nobody counts what it still works on")
+            if told["state"] not in ("draining", "drained"):
                 raise PrfaasError(f"{engine} is {told['state']}: it was undrained meanwhile, and takes new requests")
-            return Now(_words(told), is_over=told["state"] != "draining")
+            silent = listing.get("silent_workers", 0)
+            missing = f" (workers of the gateway that do not answer: {silent})" if silent else ""
+            return Now(_words(told) + missing, is_over=told["state"] == "drained")
 
         follow(look, timeout_s, is_quiet=as_json)
     tell(told, _words(told), as_json=as_json)

@@ -28,8 +28,7 @@ def top(
 
     Example: prfaas top --config prfaas.yaml
 
-    Tenants and requests are those of the last decisions that the gateway keeps (of the worker that answers, where there
-    are several).
+    Tenants and requests are those of the last decisions that the gateway keeps.
     """
     from prfaas.commands.screen import How, show
     from prfaas.commands.views.top import draw, ranked

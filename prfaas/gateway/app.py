@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from prfaas.gateway.admission import Admission, Inflight, inflight_limit
+from prfaas.gateway.all_workers import AllWorkers
 from prfaas.gateway.api_request import PATHS, Endpoint
 from prfaas.gateway.background import begin, watch_fleet
 from prfaas.gateway.control.loop import ControlLoop, MakeController
@@ -27,11 +28,13 @@ from prfaas.gateway.openapi import SECURITY_SCHEMES, documented
 from prfaas.gateway.operator import Operator
 from prfaas.gateway.operator_routes import Guard, add_operator_routes
 from prfaas.gateway.operator_state import OperatorStore
+from prfaas.gateway.other_workers import OtherWorkers
 from prfaas.gateway.pipeline import handle
 from prfaas.gateway.services import GatewayServices
 from prfaas.gateway.status.route import add_status_route
 from prfaas.gateway.vitals import Vitals, is_ready
 
+STATE_FILE = "operators.json"
 GOODBYE_S = 3.0
 """For the last words of requests that the server has cancelled; each of them takes less by itself."""
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -47,13 +50,13 @@ CORS: Mapping[str, Any] = {
 def create_app(
     services: GatewayServices,
     source: ConfigSource | None = None,
-    state_file: Path | None = None,
+    shared_folder: Path | None = None,
     make_controller: MakeController = controller_of,
 ) -> ASGIApp:
     """The gateway as an ASGI application. It opens the services when it starts and closes them when it stops.
 
-    With a ``source`` it reads its configuration again when an operator says so, or on SIGHUP. ``state_file`` is where
-    processes of one gateway tell each other what operators did, unless the configuration names another.
+    With a ``source`` it reads its configuration again when an operator says so, or on SIGHUP. In ``shared_folder`` the
+    processes of one gateway meet, and tell each other what operators did unless the configuration names a file.
 
     Raises:
         ConfigError: the operators' key, or a profile for the controller, cannot be used.
@@ -62,10 +65,13 @@ def create_app(
     inflight = Inflight(services.metrics, inflight_limit(access))
     live = Live(services, source)
     configured = services.config.gateway.state_file
-    operator = Operator(live, OperatorStore(Path(configured) if configured else state_file))
+    unless_configured = shared_folder / STATE_FILE if shared_folder else None
+    operator = Operator(live, OperatorStore(Path(configured) if configured else unless_configured))
     control = ControlLoop(live, make_controller)
+    others = OtherWorkers(shared_folder)
+    workers = AllWorkers(live, others, operator.step, lambda: control.arrival_requests_s)
     vitals = Vitals(live)
-    lifespan = _lifespan_of(live, operator, control, inflight, vitals)
+    lifespan = _lifespan_of(live, operator, others, control, inflight, vitals)
     app = FastAPI(title="prfaas", lifespan=lifespan, openapi_url="/openapi.json")
     handlers = {path: _handler_of(live, endpoint) for endpoint, path in PATHS.items()}
     install_handlers(app)
@@ -74,10 +80,10 @@ def create_app(
     guard = Guard.of(services.config.gateway)
     _add_status_routes(app, live, guard, vitals)
     add_plan_route(app, live, control, guard)
-    add_status_route(app, live, control, guard)
-    add_decision_routes(app, live, guard)
+    add_status_route(app, live, control, workers, guard)
+    add_decision_routes(app, live, workers, guard)
     add_dashboard(app)
-    add_operator_routes(app, operator, guard)
+    add_operator_routes(app, operator, workers, guard)
     add_role_route(app, control, guard)
     if services.access.needs_key:
         _describe_keys(app)
@@ -88,12 +94,15 @@ def create_app(
     return CORSMiddleware(bounded, allow_origins=access.cors_origins, **CORS)
 
 
-def _lifespan_of(live: Live, operator: Operator, control: ControlLoop, inflight: Inflight, vitals: Vitals) -> Any:
+def _lifespan_of(
+    live: Live, operator: Operator, others: OtherWorkers, control: ControlLoop, inflight: Inflight, vitals: Vitals
+) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        operator.step()  # before the first request: what was drained stays drained
         services = live.now
-        async with services.upstream:
+        # Others hear of this worker before it reads what operators have said: what they say later, they tell it.
+        async with services.upstream, others.answering():
+            operator.step()  # before the first request: what was drained stays drained
             working = [
                 begin(watch_fleet(live), "watching the fleet"),
                 begin(operator.run(), "following operators"),
@@ -159,7 +168,7 @@ def _add_status_routes(app: FastAPI, live: Live, guard: Guard, vitals: Vitals) -
         """All metrics in Prometheus' format; for operators."""
         services = live.now
         guard.check_reader(request, needs_key=services.access.needs_key)
-        vitals.tell()
+        await vitals.tell()
         parts = []
         for part in services.metrics.parts():
             parts.append(part)

@@ -1,7 +1,7 @@
 """What one try claims in the fleet while it runs, and whom its failure counts against.
 
-Its engines have a request more; the prompt's tokens wait for their prefill at one of them, and the request for its
-cache at the other; the breakers of engines and link have let it through.
+Its engines have a request more; the prompt's tokens wait for their prefill at one of them, the request for its cache at
+the other, and the cache is to cross a link; the breakers of engines and link have let it through.
 """
 
 import asyncio
@@ -23,7 +23,17 @@ OUT_OF_REACH = frozenset({Fault.UNREACHABLE, Fault.BROKE_OFF, Fault.LATE})
 class Claims:
     """Those of one try. Each is given back once, whoever says so first; ``close`` gives back all that are left."""
 
-    __slots__ = ("_awaiting", "_is_forced", "_link", "_load", "_permits", "_services", "_unprefilled", "_way")
+    __slots__ = (
+        "_awaiting",
+        "_crossing",
+        "_is_forced",
+        "_link",
+        "_load",
+        "_permits",
+        "_services",
+        "_unprefilled",
+        "_way",
+    )
 
     def __init__(self, services: GatewayServices, way: Way, *, is_forced: bool) -> None:
         """``is_forced`` ignores breakers."""
@@ -33,6 +43,7 @@ class Claims:
         self._load = ExitStack()
         self._unprefilled = ExitStack()
         self._awaiting = ExitStack()
+        self._crossing = ExitStack()
         self._permits: list[Permit[Any]] = []
         self._link: Permit[Link] | None = None
 
@@ -79,6 +90,7 @@ class Claims:
         """Whatever is left. Idempotent."""
         self.leave()
         self._unprefilled.close()
+        self._crossing.close()
         for permit in self._permits:
             permit.drop()
 
@@ -103,9 +115,11 @@ class Claims:
             raise TryFailed("transfer", Fault.OPEN, EngineUnavailable(problem))
         self._permits.append(permit)
         self._link = permit
+        self._crossing.enter_context(self._services.view.crossing(link))
 
     def end_link(self, fault: Fault | None) -> None:
         """What the transfer says of the link: that it is well, that it is not, or nothing."""
+        self._crossing.close()
         if self._link is None:
             return
         if fault is None or fault in AGAINST_LINK:
@@ -114,6 +128,7 @@ class Claims:
 
     def drop_link(self) -> None:
         """Nothing is learnt of the link any more."""
+        self._crossing.close()
         if self._link is not None:
             self._link.drop()
 

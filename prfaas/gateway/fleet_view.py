@@ -8,7 +8,7 @@ from msgspec import structs
 
 from prfaas.config import Config, EngineConfig, Role
 from prfaas.fleet.cache_fit import CacheFit
-from prfaas.fleet.fleet import EngineStatus, Fleet
+from prfaas.fleet.fleet import EngineStatus, Fleet, Link
 from prfaas.fleet.waiting import Waiting
 from prfaas.gateway.engine_speeds import EngineSpeeds
 from prfaas.gateway.link_states import LinkStates
@@ -51,7 +51,8 @@ class FleetView:
         self.links = LinkStates(config)
         self._cache = cache_of(config.policy)
         self._cache_fit = CacheFit()
-        self._waiting, self._awaiting = Waiting(), Waiting()
+        self._waiting, self._awaiting = Waiting[str](), Waiting[str]()
+        self._crossing = Waiting[Link]()
         self.speeds = EngineSpeeds(config, fleet.clock)
         self._states: dict[str, _Known] = {}
         self._turn = -1
@@ -65,7 +66,8 @@ class FleetView:
         view._steered_as(self, is_controlled=config.controller.mode == "on")
         view.links = self.links.following(config)
         view.speeds = self.speeds.following(config)
-        view._waiting, view._awaiting, view._cache_fit = self._waiting, self._awaiting, self._cache_fit
+        view._waiting, view._awaiting, view._crossing = self._waiting, self._awaiting, self._crossing
+        view._cache_fit = self._cache_fit
         view._cache = view._cache or _size_of(view._cache_fit)
         return view
 
@@ -126,6 +128,14 @@ class FleetView:
     def awaiting(self, engine: str) -> AbstractContextManager[None]:
         """Count a request that the engine is to decode as one without its cache for the duration of a block."""
         return self._awaiting.at(engine)
+
+    def crossing(self, link: Link) -> AbstractContextManager[None]:
+        """Count a request whose cache is to cross the link for the duration of a block."""
+        return self._crossing.at(link)
+
+    def requests_on(self, link: Link) -> int:
+        """How many those are now."""
+        return self._crossing.of(link)
 
     def prefill_s(self, engine: str, tokens: int) -> float:
         """How long until so many more tokens are prefilled there, behind those that wait; 0 where nobody knows."""

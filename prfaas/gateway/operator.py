@@ -15,6 +15,7 @@ from prfaas.gateway.changes import Changes
 from prfaas.gateway.live import Live
 from prfaas.gateway.operator_state import OperatorState, OperatorStore
 from prfaas.gateway.services import GatewayServices
+from prfaas.gateway.worker_share import EngineLoad, Share
 
 STATE_INTERVAL_S = 0.5
 """How soon the other processes of a gateway follow: soon enough for a hand, and nothing to read a small file for."""
@@ -33,8 +34,8 @@ class Operator:
         self._problem = ""
         self._reloads: int | None = None
 
-    def drain(self, name: str, *, is_drained: bool) -> Mapping[str, Any]:
-        """Give the engine no new requests from now on, or give it some again. Returns how it is.
+    def drain(self, name: str, *, is_drained: bool) -> None:
+        """Give the engine no new requests from now on, or give it some again.
 
         Raises:
             RequestRejected: there is no such engine.
@@ -50,7 +51,6 @@ class Operator:
         # An operator's word, whichever it is, counts more than a controller's.
         self._live.now.fleet.set_converting(name, is_converting=False)
         log.info("engine %s is %s", name, "drained" if is_drained else "in service again")
-        return self._engine(self._live.now.fleet.status(name))
 
     def reload(self) -> Changes:
         """Read the configuration again, here and in the other processes.
@@ -109,32 +109,41 @@ class Operator:
                 log.error("configuration kept as it was: %s", "; ".join(str(error).splitlines()))
         self._apply(state)
 
-    def overview(self) -> Mapping[str, Any]:
-        """All engines and links as this process sees them; ages in seconds."""
+    def engine(self, name: str, share: Share) -> Mapping[str, Any]:
+        """One engine with the load of all. Raises RequestRejected when there is no such engine any more."""
+        check_engine(self._live.now, name)
+        return self._engine(self._live.now.fleet.status(name), share.engines.get(name, EngineLoad()))
+
+    def overview(self, share: Share) -> Mapping[str, Any]:
+        """All engines and links as this process sees them, with the load of all; ages in seconds."""
         services = self._live.now
         links = [(link.source, link.target) for link in services.config.links]
         return {
-            "engines": [self._engine(status) for status in services.fleet.statuses()],
+            "engines": [
+                self._engine(status, share.engines.get(status.name, EngineLoad()))
+                for status in services.fleet.statuses()
+            ],
             "links": [
                 {"from": source, "to": target, **self._breaker(services.fleet.link_breakers.of((source, target)))}
                 for source, target in links
             ],
+            "silent_workers": share.silent,
         }
 
     def _apply(self, state: OperatorState) -> None:
         self._live.now.fleet.drain(state.drained)
 
-    def _engine(self, status: EngineStatus) -> Mapping[str, Any]:
+    def _engine(self, status: EngineStatus, load: EngineLoad) -> Mapping[str, Any]:
         services = self._live.now
         now_s, engine = services.clock.now_s(), services.config.engines[status.name]
         return {
             "name": status.name,
             "site": engine.site,
             "roles": list(services.view.roles(status.name)),
-            "state": state_of(status),
+            "state": state_of(status, load),
             "state_for_s": round(now_s - state_since_s(status), 3),
             "problem": status.problem,
-            "inflight": status.inflight,
+            "inflight": load.inflight,
             **self._breaker(services.fleet.breakers.of(status.name)),
         }
 
@@ -156,10 +165,10 @@ def state_since_s(status: EngineStatus) -> float:
     return next(at for at in (status.drained_s, status.converting_s, status.since_s) if at is not None)
 
 
-def state_of(status: EngineStatus) -> EngineWord:
-    """An engine's state in a word."""
+def state_of(status: EngineStatus, load: EngineLoad) -> EngineWord:
+    """An engine's state in a word; ``load`` is that of all workers."""
     if status.drained_s is not None:
-        return "draining" if status.inflight else "drained"
+        return "drained" if load.is_over else "draining"
     if status.converting_s is not None:
         return "converting"
     return "healthy" if status.is_healthy else "unhealthy"

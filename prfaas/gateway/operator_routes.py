@@ -1,15 +1,16 @@
 """The operators' part of the HTTP API, and who may use it."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from prfaas.config import GatewayConfig
 from prfaas.errors import ConfigError, RequestRejected
+from prfaas.gateway.all_workers import AllWorkers
 from prfaas.gateway.operator import Operator
 from prfaas.gateway.operator_key import read_key
 
@@ -53,32 +54,44 @@ class Guard:
             self.check(request)
 
 
-def add_operator_routes(app: FastAPI, operator: Operator, guard: Guard) -> None:
+def add_operator_routes(app: FastAPI, operator: Operator, workers: AllWorkers, guard: Guard) -> None:
     """Engines, drain and reload."""
-
-    def answered(request: Request, act: Callable[[], Mapping[str, Any]]) -> Response:
-        guard.check(request)
-        try:
-            return JSONResponse(act())
-        except ConfigError as error:
-            raise RequestRejected(409, str(error), code="config_refused") from None
 
     @app.get("/prfaas/engines")
     async def engines(request: Request) -> Response:
         """All engines and links: state, breaker, requests in flight; for operators."""
-        return answered(request, operator.overview)
+        guard.check(request)
+        return JSONResponse(operator.overview(await workers.share()))
+
+    async def drained(name: str, *, is_drained: bool) -> Response:
+        with _conflicts():
+            operator.drain(name, is_drained=is_drained)
+        return JSONResponse(operator.engine(name, await workers.share()))
 
     @app.post("/prfaas/engines/{name}/drain")
     async def drain(request: Request, name: str) -> Response:
         """Give the engine no new requests; running ones end. For operators."""
-        return answered(request, lambda: operator.drain(name, is_drained=True))
+        guard.check(request)
+        return await drained(name, is_drained=True)
 
     @app.post("/prfaas/engines/{name}/undrain")
     async def undrain(request: Request, name: str) -> Response:
         """Give the engine requests again; for operators."""
-        return answered(request, lambda: operator.drain(name, is_drained=False))
+        guard.check(request)
+        return await drained(name, is_drained=False)
 
     @app.post("/prfaas/reload")
     async def reload(request: Request) -> Response:
         """Read the configuration again; for operators."""
-        return answered(request, lambda: {"changes": str(operator.reload())})
+        guard.check(request)
+        with _conflicts():
+            return JSONResponse({"changes": str(operator.reload())})
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """Says 409 to what cannot be done of an operator's word."""
+    try:
+        yield
+    except ConfigError as error:
+        raise RequestRejected(409, str(error), code="config_refused") from None

@@ -91,7 +91,7 @@ def server_settings(services: GatewayServices, source: ConfigSource | None = Non
     """How uvicorn is to run the gateway. Raises ConfigError when its certificate cannot be used."""
     gateway = services.config.gateway
     settings = uvicorn.Config(
-        create_app(services, source, _shared_state()),
+        create_app(services, source, _shared_folder()),
         http=BoundedHttp,
         access_log=False,
         log_config=None,
@@ -135,10 +135,10 @@ def build_services(config: Config, reports: ReportSource) -> GatewayServices:
     )
 
 
-def _shared_state() -> Path | None:
-    """A file that all workers of this gateway have, None where there is one process."""
+def _shared_folder() -> Path | None:
+    """What all workers of this gateway have, None where there is one process."""
     folder = os.environ.get(METRICS_FOLDER)
-    return Path(folder, "operators.json") if folder else None
+    return Path(folder) if folder else None
 
 
 class _Server(uvicorn.Server):

@@ -18,6 +18,8 @@ log = logging.getLogger("prfaas.gateway")
 
 LAG_EVERY_S = 0.1
 """Between two looks at the event loop's lag: often enough to meet a stall that a user feels, too seldom to cost."""
+ENGINES_AT_ONCE = 32
+"""One or two milliseconds' where the values go into the files of several workers."""
 LOOKS_A_ROUND = 10
 """Gauges once a second: Prometheus hardly asks more often."""
 
@@ -33,7 +35,7 @@ class Vitals:
         """Until cancelled."""
         while True:
             try:
-                self.tell()
+                await self.tell()
             except Exception:  # whatever it is: gauges of a second are worth less than all that follow
                 log.exception("gauges could not be told")
             for _ in range(LOOKS_A_ROUND):
@@ -42,16 +44,20 @@ class Vitals:
                 await self._sleep(LAG_EVERY_S)
                 self._live.now.metrics.process.note_lag(clock.now_s() - before_s - LAG_EVERY_S)
 
-    def tell(self) -> None:
-        """Write down what is so now."""
+    async def tell(self) -> None:
+        """Write down what is so now, some engines at a time: streams go on in between."""
         services = self._live.now
         metrics = services.metrics
         metrics.process.look()
         metrics.ready.set(int(is_ready(services)))
         measured = services.view.speeds.measured()
-        for engine in services.view.look().engines:
-            metrics.engines.tell(engine.name, _figures(services, engine, measured.get(engine.name)))
         metrics.site_links.note(_links(services))
+        for told, engine in enumerate(services.view.look().engines, 1):
+            metrics.engines.tell(engine.name, _figures(services, engine, measured.get(engine.name)))
+            if told % ENGINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if self._live.now is not services:
+                    return  # an engine that a reload has removed meanwhile would come back for good
 
 
 def is_ready(services: GatewayServices) -> bool:

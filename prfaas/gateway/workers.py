@@ -1,4 +1,4 @@
-"""Several processes that serve on one socket and share nothing else.
+"""Several processes that serve on one socket, and ask each other what an operator wants to know of all.
 
 The supervisor opens the socket and starts the workers, each in a session of its own, so that a signal of the terminal
 reaches the supervisor alone. Connections go to whichever worker is free first; while one is down, the others take all.
@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from prfaas.clock import Clock, MonotonicClock
 from prfaas.config import Config
 from prfaas.gateway.listener import listen
+from prfaas.gateway.other_workers import forget
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which prometheus_client learns where the workers' values are."""
@@ -139,6 +140,7 @@ class Workers:
             return await process.wait()
         finally:
             self._running.discard(process)
+            forget(self._metrics_folder, process.pid)
             mark_process_dead(process.pid, self._metrics_folder)  # type: ignore[no-untyped-call]  # has no types
 
     async def _end_after_stop(self) -> None:

@@ -31,11 +31,13 @@ class ControlMetrics:
         self.capacity.set(math.nan)
         self._changes = definitions.counter(
             "prfaas_controller_changes_total",
-            "Changes that it made (on) or would have made (shadow).",
+            "Changes that it made (on) or would have made (shadow), none of operators.",
             ["kind", "mode"],
         )
         self._conversions = definitions.counter(
-            "prfaas_controller_conversions_total", "Conversions of engines that ended.", ["role", "outcome"]
+            "prfaas_controller_conversions_total",
+            "Conversions of engines that it began and that ended.",
+            ["role", "outcome"],
         )
         self._errors = definitions.counter("prfaas_controller_errors_total", "Looks that failed: alarm on it.")
 

@@ -11,6 +11,8 @@ import msgspec
 from prfaas.types import TransferReport
 
 ANSWERED = "answered"
+MAX_DIGITS = 18
+"""Of a cursor's count: more decisions than a gateway ever takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,11 @@ class DecisionRing:
         return f"{self._epoch}-{self._puts}"
 
     def after(self, cursor: str) -> list[Decision]:
-        """What was put since the ring had this cursor, the latest first; all that is kept if it never had."""
-        epoch, _, puts = cursor[:64].partition("-")
-        since = int(puts) if epoch == self._epoch and puts.isascii() and puts.isdecimal() else 0
+        """What was put since the ring had this cursor, the latest first; all that is kept if it never had. Cursors of
+        several rings may be given together, with commas between them."""
+        own = next((part for part in cursor.split(",") if part.startswith(f"{self._epoch}-")), "")
+        puts = own.rpartition("-")[2][:MAX_DIGITS]
+        since = int(puts) if puts.isascii() and puts.isdecimal() else 0
         return [decision for put, decision in reversed(self._kept.values()) if put > since]
 
     def latest_first(self) -> list[Mapping[str, Any]]:

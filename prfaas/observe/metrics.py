@@ -12,6 +12,7 @@ from prfaas.observe.control import ControlMetrics
 from prfaas.observe.decisions import Decision
 from prfaas.observe.definitions import Definition, Definitions
 from prfaas.observe.engines import EngineMetrics
+from prfaas.observe.lead import Lead
 from prfaas.observe.process import ProcessMetrics
 from prfaas.observe.stages import StageMetrics
 from prfaas.observe.tenants import TenantMetrics
@@ -48,7 +49,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         defined = Definitions(self.registry)
         self._definitions = defined
-        self.links, self.site_links = links.LinkCollector(), site_links.SiteLinkCollector()
+        self.links, self.site_links = links.LinkCollector(), site_links.SiteLinkCollector(defined, Lead(workers_folder))
         self.movers, self.feeds = movers.MoverCollector(), feeds.FeedCollector()
         # Every worker asks the engines by itself.
         self._asked: tuple[Collector, ...] = (self.links, self.site_links, self.movers, self.feeds)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from prfaas.clock import ManualClock
+from prfaas.gateway import vitals
 from prfaas.gateway.live import Live
 from prfaas.gateway.vitals import LAG_EVERY_S, LOOKS_A_ROUND, Vitals
 from prfaas.observe.metrics import Metrics
@@ -92,6 +93,25 @@ async def test_late_wakes_are_lag(running: Stand) -> None:
     assert value("prfaas_event_loop_lag_seconds_sum") == pytest.approx(0.3)
     assert value("prfaas_event_loop_lag_seconds_count") == LOOKS_A_ROUND
     assert value("prfaas_ready") == 1
+
+
+async def test_gauges_of_many_engines_leave_room_for_streams(running: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many engines everybody else has a turn; an engine that is removed in it does not come back."""
+    monkeypatch.setattr(vitals, "ENGINES_AT_ONCE", 1)
+    live = Live(running.services)
+    telling = asyncio.create_task(Vitals(live).tell())
+    await asyncio.sleep(0)
+    assert not telling.done()
+    live._now = replace(running.services)  # as a reload does
+    running.services.metrics.forget("edge-0")
+    running.services.metrics.forget("cloud-0")
+    await telling
+    assert not [line for line in _lines(running) if 'engine="' in line]
+
+
+def _lines(running: Stand) -> list[str]:
+    exposed = running.services.metrics.exposition().decode().splitlines()
+    return [line for line in exposed if line.startswith("prfaas_engine_healthy{")]
 
 
 async def test_engine_that_is_gone_shows_nothing(running: Stand) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -15,12 +16,17 @@ import aiohttp
 import pytest
 import yaml
 
+from tests.commands.gateways import process as command
 from tests.gateway.fakes import config_for
 from tests.gateway.prompt.samples import TEMPLATES, save_tokenizer
 from tests.gateway.stub_engine import EVENTS, StubEngine, hold
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
+
+ASKED = 12
+"""Connections go to either worker: not all of so many to the same one, but for once in thousands."""
+REQUESTS = 8
 
 
 @dataclass
@@ -44,6 +50,16 @@ class Running:
         except aiohttp.ClientError:
             return 0, ""
 
+    async def told(self, path: str) -> Any:
+        """The JSON there."""
+        status, text = await self.get(path)
+        assert status == 200, text
+        return json.loads(text)
+
+    async def post(self, path: str) -> tuple[int, Any]:
+        async with aiohttp.ClientSession() as client, client.post(self.url + path) as answer:
+            return answer.status, await answer.json()
+
     async def complete(self, **fields: Any) -> tuple[int, bytes]:
         body = {"model": "tiny", "prompt": "a b", **fields}
         async with (
@@ -51,6 +67,11 @@ class Running:
             client.post(f"{self.url}/v1/completions", json=body) as answer,
         ):
             return answer.status, await answer.read()
+
+
+def edge(engines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one that decodes."""
+    return next(each for each in engines if each["name"] == "edge-0")
 
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
@@ -85,7 +106,7 @@ async def two_workers(folder: Path, **gateway: Any) -> AsyncIterator[Running]:
 async def _is_ready(running: Running) -> bool:
     """Two workers run, and those that answer have compared their tokens; one that still starts takes no connection."""
     statuses = {(await running.get("/ready"))[0] for _ in range(20)}
-    return statuses == {200} and len(running.workers()) == 2
+    return statuses == {200} and len(running.workers()) == 2 and await _are_heard(running, 2)
 
 
 def _is_alive(pid: int) -> bool:
@@ -152,6 +173,86 @@ async def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> Non
         assert (await running.get("/health"))[0] == 0
 
 
+async def test_every_worker_tells_of_all(tmp_path: Path) -> None:
+    """An engine that one worker still streams from is idle to none, and its request is in everybody's figures; once it
+    has ended the engine is drained to all."""
+    async with two_workers(tmp_path) as running:
+        release = asyncio.Event()
+        running.engine.script = hold(release)
+        asking = asyncio.create_task(running.complete(stream=True))
+        await running.engine.call(0)
+        status, drained = await running.post("/prfaas/engines/edge-0/drain")
+        assert (status, drained["state"], drained["inflight"]) == (200, "draining", 1)
+        for _ in range(ASKED):
+            engine = edge((await running.told("/prfaas/engines"))["engines"])
+            assert (engine["state"], engine["inflight"]) == ("draining", 1)
+            told = await running.told("/prfaas/status")
+            assert (told["gateway"]["workers"], told["gateway"]["heard_workers"]) == (2, 2)
+            assert (edge(told["engines"])["state"], edge(told["engines"])["inflight"]) == ("draining", 1)
+            assert (told["admission"]["running"], told["recent"]["outcomes"]) == (1, {"running": 1})
+        [decision] = (await running.told("/prfaas/decisions"))["decisions"]
+        release.set()
+        assert (await asking)[0] == 200
+        for _ in range(ASKED):
+            assert edge((await running.told("/prfaas/engines"))["engines"])["state"] == "drained"
+            found = await running.told(f"/prfaas/requests/{decision['request_id']}")
+            assert found["decision"]["request_id"] == decision["request_id"]
+
+
+async def test_no_engine_is_idle_while_a_worker_is_silent(tmp_path: Path) -> None:
+    """One that hangs may have requests: the other says so, and that the engine drains on."""
+    async with two_workers(tmp_path) as running:
+        hung = running.workers()[0]
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            await running.post("/prfaas/engines/edge-0/drain")
+            told = await running.told("/prfaas/engines")
+            assert (edge(told["engines"])["state"], told["silent_workers"]) == ("draining", 1)
+            ended = await command("drain", "edge-0", "--wait", "--timeout-s", "0.1", "--url", running.url)
+            assert (ended.code, ended.out) == (1, "")
+            assert "workers of the gateway that do not answer: 1" in ended.err
+            assert (await running.told("/prfaas/status"))["gateway"]["heard_workers"] == 1
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        ended = await command("drain", "edge-0", "--wait", "--url", running.url)
+        assert (ended.code, ended.out) == (0, "edge-0: drained, requests in flight: 0\n")
+
+
+async def test_a_killed_worker_holds_up_no_drain(tmp_path: Path) -> None:
+    """Its requests are gone with it; it is neither waited for nor counted, and the new one has heard of the drain."""
+    async with two_workers(tmp_path) as running:
+        await running.post("/prfaas/engines/edge-0/drain")
+        os.kill(running.workers()[0], signal.SIGKILL)
+        ended = await command("drain", "edge-0", "--wait", "--url", running.url)
+        assert (ended.code, ended.out) == (0, "edge-0: drained, requests in flight: 0\n")
+        await until(lambda: _are_heard(running, 2))
+        for _ in range(ASKED):
+            assert edge((await running.told("/prfaas/engines"))["engines"])["state"] == "drained"
+
+
+async def test_decisions_of_all_are_followed_once_each(tmp_path: Path) -> None:
+    """Whichever worker a poll reaches, every request that ends is a line, and none is two."""
+    async with two_workers(tmp_path) as running:
+        argv = (*("decisions", "--follow", "--json", "--interval-s", "0.1"), "--url", running.url)
+        env = {**os.environ, "PYTHONPATH": "."}
+        following = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "prfaas.cli", *argv), env=env, stdout=asyncio.subprocess.PIPE
+        )
+        assert following.stdout is not None
+        lines = []
+        for _ in range(REQUESTS):
+            await running.complete()
+            lines.append(await following.stdout.readline())
+        await asyncio.sleep(1)  # ten polls more, of both workers: what is told twice is there by now
+        following.send_signal(signal.SIGINT)
+        assert await following.stdout.read() == b""
+        await following.wait()
+        ids = [json.loads(line)["request_id"] for line in lines]
+        kept = (await running.told("/prfaas/decisions"))["decisions"]
+        assert ids == [each["request_id"] for each in reversed(kept)]
+        assert len(set(ids)) == REQUESTS
+
+
 async def test_unusable_configuration_stops_all(tmp_path: Path) -> None:
     """What no new start would mend ends the supervisor with the code of a wrong configuration."""
     tree = config_for("http://127.0.0.1:9", "http://127.0.0.2:9").model_dump(mode="json", by_alias=True)
@@ -165,6 +266,10 @@ async def test_unusable_configuration_stops_all(tmp_path: Path) -> None:
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"model.path: '/nowhere'" in errors
+
+
+async def _are_heard(running: Running, workers: int) -> bool:
+    return bool((await running.told("/prfaas/status"))["gateway"]["heard_workers"] == workers)
 
 
 async def _is_gone(pid: int) -> bool:

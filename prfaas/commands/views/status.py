@@ -63,9 +63,15 @@ def _head(told: Json) -> str:
         f"{each['name']}{' (here)' if each['is_local'] else ''} {each['healthy_engines']}/{each['engines']}"
         for each in told["sites"]
     )
-    workers = f" · one of {gateway['workers']} workers" if gateway["workers"] > 1 else ""
+    workers = _workers(gateway["heard_workers"], gateway["workers"])
     up = seconds(gateway["uptime_s"])
     return f"{gateway['model']} · prfaas {gateway['version']}, up {up}{workers} · engines in service: {sites}"
+
+
+def _workers(heard: int, workers: int) -> str:
+    if heard < workers:
+        return f" · {heard} of {workers} workers answer: requests of the others are missing"
+    return f" · {workers} workers" if workers > 1 else ""
 
 
 def _engine(each: Json) -> tuple[Cell, ...]:

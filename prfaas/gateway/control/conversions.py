@@ -27,12 +27,14 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One that is over: ``detail`` says how long it took, or why the engine keeps its role."""
+    """One that is over: ``detail`` says how long it took, or why the engine keeps its role; ``is_operators`` is as in
+    ``Underway``."""
 
     engine: str
     role: Role
     outcome: Outcome
     detail: str
+    is_operators: bool = False
 
 
 class Conversions:
@@ -86,7 +88,7 @@ class Conversions:
         status, now_s = services.fleet.status(engine), services.clock.now_s()
 
         def given_up(why: str) -> Ended:
-            return Ended(engine, one.role, "given_up", why)
+            return Ended(engine, one.role, "given_up", why, one.is_operators)
 
         if not _is_convertible(services.config, engine):
             return given_up("the configuration has changed")
@@ -97,7 +99,7 @@ class Conversions:
         if problem := _shortage(services, engine, one.role):
             return given_up(problem)
         if status.inflight == 0:
-            return Ended(engine, one.role, "converted", f"after {now_s - one.began_s:.1f} s")
+            return Ended(engine, one.role, "converted", f"after {now_s - one.began_s:.1f} s", one.is_operators)
         if now_s >= one.ends_s:
             return given_up(f"{status.inflight} requests still ran after {now_s - one.began_s:.0f} s")
         return None

@@ -39,7 +39,7 @@ class Follower:
         """Begin it because an operator says so, in every mode. Returns why that may not be, empty when it has begun."""
         if not (problem := self.conversions.begin(services, wanted, is_operators=True)):
             what = f"{wanted.engine} begins to be converted to {wanted.role}"
-            self._history.add(services, "conversion", what, ("an operator said so",))
+            self._history.add(services, "conversion", what, ("an operator said so",), is_operators=True)
         return problem
 
     def follow(self, services: GatewayServices, advice: Advice) -> None:
@@ -87,9 +87,11 @@ class Follower:
 
     def _note_ended(self, services: GatewayServices, ended: Sequence[Ended]) -> None:
         for each in ended:
-            services.metrics.control.count_conversion(each.role, each.outcome)
+            if not each.is_operators:
+                services.metrics.control.count_conversion(each.role, each.outcome)
             word = "is converted" if each.outcome == "converted" else "is not converted"
-            self._history.add(services, each.outcome, f"{each.engine} {word} to {each.role}: {each.detail}")
+            what = f"{each.engine} {word} to {each.role}: {each.detail}"
+            self._history.add(services, each.outcome, what, is_operators=each.is_operators)
 
 
 def threshold_of(config: Config, advice: Advice) -> int:

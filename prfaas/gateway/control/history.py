@@ -53,11 +53,14 @@ class History:
         reasons: tuple[str, ...] = (),
         *,
         is_brief: bool = False,
+        is_operators: bool = False,
     ) -> None:
-        """It happens now; ``is_brief`` for seconds only, as a rule."""
+        """It happens now; ``is_brief`` for seconds only, as a rule. What operators do is not the controller's, so that
+        no metric of its counts it."""
         mode = services.config.controller.mode
         log.info("controller (%s): %s%s", mode, what, f": {'; '.join(reasons)}" if reasons else "")
-        services.metrics.control.count_change(kind, mode)
+        if not is_operators:
+            services.metrics.control.count_change(kind, mode)
         kept = self._brief if is_brief else self._changes
         kept.append(Change(round(self._unix_s(), 3), mode, kind, what, reasons))
 

@@ -88,6 +88,14 @@ class ControlLoop:
         follower, (state, error) = self._follower, self._state()
         return Seen(follower.advice, follower.conversions.underway, state, self._history.latest, error)
 
+    @property
+    def arrival_requests_s(self) -> float | None:
+        """What arrives at this worker, as the controller estimates it; None without one."""
+        try:
+            return self._made[1].state().estimates.requests_s if self._made else None
+        except Exception:  # a broken controller, which the loop tells of, hides no load
+            return None
+
     def convert(self, wanted: Conversion) -> None:
         """Have an engine converted because an operator says so; what becomes of it is in the overview.
 

@@ -33,6 +33,9 @@ export function found(decisions, outcome, query) {
   });
 }
 
+/** Of every worker that a cursor speaks of. Pure. */
+const epochs = (cursor) => cursor.split(",").map((part) => part.split("-")[0]);
+
 export class Requests {
   constructor() {
     this.kept = [];
@@ -53,7 +56,7 @@ export class Requests {
 
   async refresh() {
     const told = await ask(`decisions?after=${encodeURIComponent(this.cursor)}`);
-    const isSame = this.cursor && told.cursor.split("-")[0] === this.cursor.split("-")[0];
+    const isSame = epochs(told.cursor).some((each) => epochs(this.cursor).includes(each));
     this.kept = merged(isSame ? this.kept : [], told.decisions);
     this.cursor = told.cursor;
     this.draw();

@@ -86,7 +86,9 @@ function askForKey(why) {
 function draw() {
   const { gateway } = status;
   document.title = `${gateway.site} · prfaas`;
-  const workers = gateway.workers > 1 ? ` · one of ${gateway.workers} workers: requests and queues are its own` : "";
+  const { workers: all, heard_workers: heard } = gateway;
+  const missing = heard < all ? `${heard} of ${all} workers answer: requests of the others are missing` : `${all} workers`;
+  const workers = all > 1 ? ` · ${missing}` : "";
   id("identity").textContent = `site ${gateway.site} · ${gateway.model} · version ${gateway.version} · up ${ago(Math.floor(gateway.uptime_s / 60) * 60 || gateway.uptime_s)}${workers}`;
   id("forget").hidden = !key.get();
   drawGlance(id("glance"), status);

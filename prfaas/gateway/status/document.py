@@ -1,7 +1,7 @@
 """What ``GET /prfaas/status`` answers. Fields are only ever added: readers ignore those that they do not know.
 
-Seconds, bytes and tokens throughout; null where nobody knows. Of a gateway with several workers it is one of them:
-engines, links and roles are alike in all, requests and decisions are that worker's own.
+Seconds, bytes and tokens throughout; null where nobody knows. Of a gateway with several workers, requests, queues and
+decisions are those of all that answer; how engines and links are, and the controller, are as one of them sees them.
 """
 
 from typing import Literal
@@ -32,7 +32,9 @@ class Gateway(Told):
     """Now, by this machine's clock."""
     uptime_s: float
     workers: int
-    """Processes of this gateway; with more than one, ask several times for several of them."""
+    """Processes of this gateway."""
+    heard_workers: int
+    """Those whose requests and decisions are in here: fewer while one is started again, or does not answer."""
     needs_key: bool
     """Whether tenants are configured, so that clients need keys."""
 
@@ -104,7 +106,7 @@ class Link(Told):
     """Its circuit breaker is open."""
     breaker: State
     requests: int
-    """Requests under way whose cache was to cross it."""
+    """Requests whose cache is on its way over it, or is to come."""
     budget_bytes: float | None
     """What may cross in 24 hours."""
     budget_left_bytes: float | None

@@ -216,6 +216,22 @@ def test_an_operators_conversion_goes_on_when_the_mode_changes() -> None:
     assert states(at)["edge-1"] == (True, False, False)
 
 
+def test_what_an_operator_converts_is_not_counted_as_the_controllers() -> None:
+    """It is in the history alone; what the controller does is in the metrics, too."""
+    at = controlled()
+    value = at.services.metrics.registry.get_sample_value
+    at.loop.convert(TO_PREFILL)
+    at.look(Advice(5))
+    assert [kind for kind, _ in at.changes()] == ["conversion", "converted"]
+    assert value("prfaas_controller_changes_total", {"kind": "conversion", "mode": "on"}) is None
+    assert value("prfaas_controller_changes_total", {"kind": "converted", "mode": "on"}) is None
+    assert value("prfaas_controller_conversions_total", {"role": "prefill", "outcome": "converted"}) is None
+    at.look(Advice(5, (Conversion("edge-1", "decode"),)))
+    at.look(Advice(5))
+    assert value("prfaas_controller_changes_total", {"kind": "converted", "mode": "on"}) == 1
+    assert value("prfaas_controller_conversions_total", {"role": "decode", "outcome": "converted"}) == 1
+
+
 def test_one_of_several_workers_converts_nothing() -> None:
     """Each would have its own view of the roles."""
     tree = split_tree("shadow")

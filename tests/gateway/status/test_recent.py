@@ -1,6 +1,7 @@
 """What the kept decisions amount to, by hand."""
 
-from prfaas.gateway.status.recent import Reuse, quantile, recent_of, reuse_by_engine
+from prfaas.gateway.status.make import recent_of
+from prfaas.gateway.status.recent import Reuse, kept_of, kept_together, quantile, reuse_by_engine
 from prfaas.observe.decisions import Decision
 from prfaas.types import TransferReport
 
@@ -31,7 +32,7 @@ DECISIONS = [
 
 def test_recent() -> None:
     """Reuse counts where it is known, transfers where they were used, first outputs where answers were streamed."""
-    recent = recent_of(DECISIONS, 256)
+    recent = recent_of(kept_of(DECISIONS, 256))
     assert (recent.requests, recent.capacity, recent.since_unix_s) == (5, 256, 10.0)
     assert recent.outcomes == {"running": 1, "refused": 1, "remote": 1, "local": 2}
     assert (recent.prompt_tokens, recent.reused_tokens) == (300, 130)
@@ -41,8 +42,14 @@ def test_recent() -> None:
 
 def test_nothing_has_come_yet() -> None:
     """What nobody knows is None, not 0."""
-    recent = recent_of([], 256)
+    recent = recent_of(kept_of([], 256))
     assert (recent.requests, recent.since_unix_s, recent.first_output_p50_s) == (0, None, None)
+
+
+def test_several_workers_have_kept_what_one_would_have() -> None:
+    """However the requests fell to them, and with places for as many more."""
+    parts = [kept_of(DECISIONS[:2], 256), kept_of(DECISIONS[2:], 256), kept_of([], 256)]
+    assert kept_together(parts) == kept_of(DECISIONS, 3 * 256)
 
 
 def test_reuse_counts_at_the_engine_that_prefills() -> None:

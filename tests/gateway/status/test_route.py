@@ -1,6 +1,7 @@
 """``GET /prfaas/status``, ``/prfaas/decisions`` and ``/prfaas/requests/{id}`` of a running gateway."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # has no types
@@ -71,7 +72,8 @@ async def test_work_and_trouble_show(running: Stand) -> None:
     )
     async with await running.chat(10, stream=True) as answer:
         await answer.content.readany()
-        running.services.fleet.drain({"edge-0"})
+        async with running.client.post(f"{running.url}/prfaas/engines/edge-0/drain") as drained:
+            assert (await drained.json())["inflight"] == 1
         for _ in range(3):
             running.services.fleet.link_breakers.blame(("cloud", "edge"))
         running.cloud.health_status = 503
@@ -83,10 +85,33 @@ async def test_work_and_trouble_show(running: Stand) -> None:
     assert (cloud["state"], cloud["healthy"], cloud["problem"]) == ("unhealthy", False, "/health answers 503")
     assert (cloud["recent_requests"], cloud["recent_prompt_tokens"]) == (1, 10)
     [link] = told["links"]
-    assert (link["scarce"], link["breaker"], link["queued_bytes"], link["requests"]) == (True, "open", 7, 1)
+    assert (link["scarce"], link["breaker"], link["queued_bytes"]) == (True, "open", 7)
     assert link["load_bytes_s"] == pytest.approx(0.9 * 1.25e9)
     assert [each["healthy_engines"] for each in told["sites"]] == [0, 0]
     assert (told["admission"]["running"], told["recent"]["outcomes"]) == (1, {"running": 1})
+
+
+async def test_a_link_has_the_requests_whose_cache_is_to_come(running: Stand) -> None:
+    """Until the report, however many decisions came since; one that decodes on has the link no more."""
+    running.services.decisions.capacity = 1
+    running.edge.script = stall_after_first
+    streams = [await running.chat(10, stream=True) for _ in range(2)]
+    assert [each["requests"] for each in (await get(running, "/prfaas/status"))["links"]] == [2]
+    for _, transfer_id, _ in running.reports.waits:
+        running.reports.give(replace(USED, transfer_id=transfer_id))
+    await eventually(lambda: running.services.view.requests_on(("cloud", "edge")) == 0)
+    told = await get(running, "/prfaas/status")
+    assert ([each["requests"] for each in told["links"]], told["engines"][0]["inflight"]) == ([0], 2)
+    for stream in streams:
+        stream.close()
+
+
+async def test_a_cache_that_nobody_wants_leaves_the_link(running: Stand) -> None:
+    """A client that goes before its cache has come takes its request off the link."""
+    running.edge.script = stall_after_first
+    async with await running.chat(10, stream=True):
+        assert running.services.view.requests_on(("cloud", "edge")) == 1
+    await eventually(lambda: running.services.view.requests_on(("cloud", "edge")) == 0)
 
 
 async def test_the_line_shows() -> None:
