@@ -113,6 +113,11 @@ KINDS = {
     "links.mtu": Kind("note", "packets on the path are smaller than 1,500 bytes", "a tunnel costs throughput"),
     # machine
     "machine.disk": Kind("problem", "a disk is full", "a server there cannot start, or stops"),
+    "machine.state_disk": Kind(
+        "problem",
+        "the disk of `gateway.state_file` is full",
+        "drain and reload are refused; the gateway starts and serves all the same",
+    ),
     "machine.disk_low": Kind("warning", "a disk is nearly full", "a server there will stop"),
     "machine.open_files": Kind(
         "problem", "fewer files may be open than the gateway needs", "connections are refused under load"

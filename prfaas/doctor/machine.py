@@ -22,6 +22,8 @@ FULL_FILES = 100
 """Free inodes; a disk can be full of small files."""
 SPARE_FILES = 256
 """Of a gateway beyond connections: libraries, logs, the connections to movers."""
+STATE = "gateway.state_file"
+"""A use of a disk that a gateway starts without: what was said last is read, and only what is said next is written."""
 BUSY_SHARE = 0.1
 """Of a GPU's memory, held by others: vLLM takes nine tenths by default."""
 
@@ -51,9 +53,10 @@ def space_of(folder: str) -> Space:
 
 def gateway_folders(config: Config) -> dict[str, str]:
     """The folders that the gateway writes to, and what for."""
-    folders = {tempfile.gettempdir(): "metrics of gateway.workers"} if config.gateway.workers > 1 else {}
-    if config.gateway.state_file:
-        folders[str(Path(config.gateway.state_file).absolute().parent)] = "gateway.state_file"
+    state = config.gateway.state_file
+    folders = {str(Path(state).absolute().parent): STATE} if state else {}
+    if config.gateway.workers > 1:
+        folders[tempfile.gettempdir()] = "metrics of gateway.workers"
     return folders
 
 
@@ -68,8 +71,8 @@ def engine_folders() -> dict[str, str]:
 
 def written_folders(scope: Scope) -> dict[str, str]:
     """Those of all servers that the site may have on this machine."""
-    engines = engine_folders() if scope.own_engines else {}
-    return {**engines, **(gateway_folders(scope.config) if scope.is_gateways else {})}
+    gateway = gateway_folders(scope.config) if scope.is_gateways else {}
+    return {**gateway, **(engine_folders() if scope.own_engines else {})}
 
 
 def check_disks(folders: Mapping[str, str], space: Callable[[str], Space] = space_of) -> Checked:
@@ -89,11 +92,12 @@ def check_disks(folders: Mapping[str, str], space: Callable[[str], Space] = spac
 
 def judge_disk(folder: str, use: str, free: Space) -> Iterator[Finding]:
     """Whether a disk is full, or nearly."""
-    way_out = f"du -xh {folder} | sort -h | tail shows what fills it; or TMPDIR on another disk"
+    code, other = ("machine.state_disk", STATE) if use == STATE else ("machine.disk", "TMPDIR")
+    way_out = f"du -xh {folder} | sort -h | tail shows what fills it; or {other} on another disk"
     if free.free_files is not None and free.free_files < FULL_FILES:
-        yield finding("machine.disk", folder, f"room for {free.free_files} files more ({use})", way_out)
+        yield finding(code, folder, f"room for {free.free_files} files more ({use})", way_out)
     elif free.free_bytes < FULL_BYTES:
-        yield finding("machine.disk", folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
+        yield finding(code, folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
     elif free.free_bytes < LOW_BYTES:
         yield finding("machine.disk_low", folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
 

@@ -27,8 +27,9 @@ from prfaas.doctor.report import one_line
 from prfaas.doctor.scope import Listener, Scope
 from prfaas.errors import ConfigError
 
-MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early"})
-"""Problems that do not stop a start: new files are taken over as they come, and until then prompts are served here."""
+MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early", "machine.state_disk"})
+"""Problems that do not stop a start: new files are taken over as they come, as is room for the operators' word, and until
+then prompts are served here. A disk fills up unseen, and a host that comes back has to serve."""
 
 
 def gateway_findings(

@@ -50,6 +50,12 @@ def test_a_disk_is_full_of_bytes_or_of_files(space: Space, code: str) -> None:
     assert codes(judge_disk("/tmp", "sockets", space)) == ([code] if code else [])
 
 
+def test_a_full_disk_beneath_the_state_is_a_problem_of_its_own() -> None:
+    """Nothing can be drained, and the gateway goes on: by bytes, and by files."""
+    for space in (Space(FULL_BYTES - 1, None), Space(500 * GB, 3)):
+        assert codes(judge_disk("/state", "gateway.state_file", space)) == ["machine.state_disk"]
+
+
 def test_a_folder_that_is_gone_is_found(tmp_path: Path) -> None:
     """The folder of the gateway's state is looked at, too, on the gateway's site alone."""
     tree = site_tree()

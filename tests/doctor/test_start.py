@@ -125,6 +125,22 @@ def test_a_full_disk_refuses_the_start(monkeypatch: pytest.MonkeyPatch, server: 
     assert "du -xh /tmp" in line
 
 
+def test_a_full_disk_refuses_what_the_start_writes_and_not_the_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The state is only read then; where metrics of several workers lie on the same disk, the start is refused."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tree = site_tree()
+    tree["gateway"]["state_file"] = str(tmp_path / "state.json")
+    heard: list[str] = []
+    refuse_or_warn(gateway(parse_config(tree), space=FULL), heard.append)
+    [line] = heard
+    assert line.startswith(f"{tmp_path}: 0 MB free (gateway.state_file)")
+    assert "gateway.state_file on another disk" in line
+    tree["gateway"]["workers"] = 2
+    assert "metrics of gateway.workers" in refusal(gateway(parse_config(tree), space=FULL))
+
+
 def test_a_nearly_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the start goes on."""
     monkeypatch.setattr("prfaas.doctor.start.gateway_folders", lambda config: {"/tmp": "metrics"})
