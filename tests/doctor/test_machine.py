@@ -1,6 +1,7 @@
 """Disks, open files and GPUs, as a test has them."""
 
 import os
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from prfaas.doctor.machine import (
     check_disks,
     check_files,
     check_gpus,
+    has_gpu_build,
     judge_disk,
     judge_files,
     judge_gpus,
@@ -180,15 +182,32 @@ async def test_gpus_are_looked_at_for_engines_of_this_machine() -> None:
         return check_gpus(Scope(config, "edge"), nvml, is_gpu_build)
 
     nobody, one = FakeNvml(has_driver=False), FakeNvml(FREE)
-    assert codes(await check(with_gpus(1), nobody)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(2), one)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(1), one)) == []
+    assert codes(await check(with_gpus(1), nobody)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(2), one)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(1), one)) == ["engines.unsupported"]
     assert codes(await check(with_gpus(None), nobody)) == []
-    assert codes(await check(with_gpus(None), nobody, is_gpu_build=True)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(0), nobody, is_gpu_build=True)) == []
+    assert codes(await check(with_gpus(None), nobody, is_gpu_build=True)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(0), nobody, is_gpu_build=True)) == ["engines.unsupported"]
     tree = site_tree(gpus=1)
     tree["engines"]["edge-0"] |= {"url": "http://192.0.2.1:8000", "kv": "192.0.2.1:7000"}
     assert codes(await check(parse_config(tree), nobody)) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "is_gpu_build"), [({}, False), ({"vllm": "0.32.0"}, True), ({"vllm": "0.32.0+cpu"}, False)]
+)
+def test_which_build_of_vllm_is_installed(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], is_gpu_build: bool
+) -> None:
+    """The one for CPUs has another name, or says so in its version."""
+
+    def version(package: str) -> str:
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert has_gpu_build() is is_gpu_build
 
 
 @pytest.mark.parametrize(

