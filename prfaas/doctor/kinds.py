@@ -36,6 +36,11 @@ KINDS = {
     "certificates.ending": Kind(
         "warning", "a certificate ends within 30 days, or the last third of its time", "when it ends, the links end"
     ),
+    "certificates.spare": Kind(
+        "note",
+        "an authority in `tls.ca` ends or has ended, and the site's own certificate is of another one",
+        "nothing of this site depends on it",
+    ),
     "certificates.open_key": Kind(
         "warning", "others on this machine may read a private key", "whoever has it can pass for the site"
     ),
