@@ -60,6 +60,11 @@ KINDS = {
         "problem", "an engine of another machine does not run, or not with the connector", "nothing is sent there"
     ),
     "engines.not_started": Kind("note", "an engine of this machine does not run yet", "how it runs is not known yet"),
+    "engines.silent": Kind(
+        "problem",
+        "an engine takes connections, and its answers do not come",
+        "large packets are lost on the way (the MTU), so no cache comes either; or vLLM or the mover hangs",
+    ),
     "engines.unsupported": Kind(
         "problem",
         "an engine of this machine is to run on a GPU, or with more than one worker",

@@ -42,7 +42,7 @@ async def _measure(scope: Scope, link: LinkConfig, order: ProbeOrder) -> Checked
         findings = judge_link(link, probed, rtt_s, path)
         return Checked(tuple(findings), (_said(where, name, probed, rtt_s),), _figures(where, probed, rtt_s, path))
     what = f"none of {', '.join(engines) or 'its engines'} answers"
-    way_out = f"start one of {link.source}'s prefill engines, then prfaas doctor again"
+    way_out = "mend what is said of these engines, then prfaas doctor again"
     return Checked((finding("links.unmeasured", where, what, way_out),), (f"{where}: not measured",))
 
 
