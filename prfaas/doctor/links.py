@@ -1,13 +1,15 @@
 """The links over which caches come here: how fast they are, against what the configuration says."""
 
+import asyncio
 from collections.abc import Iterator
 
 from prfaas.config import LinkConfig
+from prfaas.doctor.asking import ask_mover
 from prfaas.doctor.finding import Checked, Finding, finding, merged
 from prfaas.doctor.network import Reached, reach
 from prfaas.doctor.scope import Scope
-from prfaas.errors import ConfigError, TransferFailed
-from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, describe, dialer_to, probe
+from prfaas.errors import TransferFailed
+from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, dialer_to, probe
 
 SLOW_SHARE, FAST_SHARE = 0.7, 2.0
 """Of the configured bandwidth: what TCP makes of a path that others use, too; and what is no error of measuring."""
@@ -25,18 +27,18 @@ async def check_links(scope: Scope, order: ProbeOrder) -> Checked:
 
 async def _measure(scope: Scope, link: LinkConfig, order: ProbeOrder) -> Checked:
     """The link from the first of its engines that answers."""
-    where, engines = name_of(link), scope.config.engines_at(link.source, "prefill")
+    where, config = name_of(link), scope.config
+    engines = config.engines_at(link.source, "prefill")
     decoding = next(iter(scope.config.engines_able(scope.site, "decode")), "")
     limited = ProbeOrder(order.duration_s, order.size_bytes, order.connections, decoding)
-    for name, engine in engines.items():
-        try:
-            dialer = dialer_to(scope.config, scope.site, name)
-            rtt_s = (await describe(dialer)).rtt_s
-        except (ConfigError, TransferFailed):  # told with the engines
+    # All at once: those of a site behind a firewall are silent for 5 s each. Why is told with the engines.
+    asked = await asyncio.gather(*(ask_mover(config, scope.site, name) for name in engines))
+    for (name, engine), mover in zip(engines.items(), asked, strict=True):
+        if mover.answer is None:
             continue
-        path = await reach(*engine.kv_address)
+        rtt_s, path = mover.answer.rtt_s, await reach(*engine.kv_address)
         try:
-            probed = await probe(dialer, limited)
+            probed = await probe(dialer_to(config, scope.site, name), limited)
         except TransferFailed as error:
             return Checked((judge_failure(where, name, error),), (f"{where}: not measured",))
         findings = judge_link(link, probed, rtt_s, path)
