@@ -46,6 +46,11 @@ KINDS = {
     ),
     # names and ports
     "names.unknown": Kind("problem", "a host name is not resolved here", "nothing at that host can be reached"),
+    "names.loopback": Kind(
+        "problem",
+        "a name by which other sites dial this one leads to its loopback interface here",
+        "the server listens to this machine alone",
+    ),
     "ports.taken": Kind("problem", "another program listens on a port of this site", "the server there cannot start"),
     "ports.forbidden": Kind(
         "problem",

@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
 
 from prfaas.config.problems import WILDCARD
 from prfaas.doctor.asking import ask_http, ask_mover, is_gateway
 from prfaas.doctor.finding import Checked, Finding, finding
-from prfaas.doctor.network import addresses, listening_error, reach
+from prfaas.doctor.network import addresses, is_address, listening_error, reach
 from prfaas.doctor.scope import Listener, Scope
 
 
@@ -29,7 +31,22 @@ async def check_names(scope: Scope) -> Checked:
         for host, ips in found.items()
         if not ips
     ]
+    findings += judge_loopback(scope, found)
     return Checked(tuple(findings), tuple(f"{host}: {', '.join(ips) or 'unknown'}" for host, ips in found.items()))
+
+
+def judge_loopback(scope: Scope, found: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Whether a name by which others dial this site leads to the loopback interface here. An address is meant so, and
+    localhost: a tunnel ends there."""
+    keys = {each.host: each.key for each in reversed(scope.dialed_listeners)}
+    for host, key in keys.items():
+        ips = found.get(host, ())
+        if host == "localhost" or is_address(host) or not ips:
+            continue
+        if all(ipaddress.ip_address(ip).is_loopback for ip in ips):
+            what = f"{host}: leads to {', '.join(ips)} here, and other sites dial it"
+            way_out = f"in /etc/hosts let {host} lead to an address of this machine at which the other site reaches it"
+            yield finding("names.loopback", key, what, way_out)
 
 
 async def check_ports(scope: Scope) -> Checked:
