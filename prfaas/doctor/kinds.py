@@ -51,6 +51,11 @@ KINDS = {
         "a name by which other sites dial this one leads to its loopback interface here",
         "the server listens to this machine alone",
     ),
+    "names.elsewhere": Kind(
+        "warning",
+        "none of the engines of a site without a gateway is on this machine",
+        "an engine that is to listen at that name cannot start here",
+    ),
     "ports.taken": Kind("problem", "another program listens on a port of this site", "the server there cannot start"),
     "ports.forbidden": Kind(
         "problem",

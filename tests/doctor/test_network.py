@@ -115,6 +115,16 @@ async def test_loopback_may_be_meant(monkeypatch: pytest.MonkeyPatch, ips: list[
     assert "names.loopback" not in codes(await named(monkeypatch, ips, site, host))
 
 
+async def test_a_site_whose_engines_are_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A public address that is translated on the way: the host does not have it, and cannot listen there."""
+    [one] = (await named(monkeypatch, ["192.0.2.1"], "cloud")).findings
+    assert (one.code, one.where) == ("names.elsewhere", "sites.cloud")
+    assert one.what.endswith("cloud.example leads to 192.0.2.1")
+    assert "let cloud.example lead to an address of this machine here, in /etc/hosts" in one.way_out
+    assert codes(await named(monkeypatch, ["192.0.2.1", "127.0.0.1"], "cloud")) == []
+    assert codes(await named(monkeypatch, ["192.0.2.1"], "edge")) == []
+
+
 async def test_free_ports_are_fine() -> None:
     """Those of the site and of the gateway; the other site's are not this site's to bind."""
     config = sites()

@@ -106,11 +106,18 @@ def test_ports_that_vllm_is_told_are_its_own_matter() -> None:
         assert codes(engine(config, "--seed", "1")) == ["ports.taken"]
 
 
-def test_an_address_of_another_machine_refuses_the_engine() -> None:
-    """A copied configuration started on the wrong host, or a name that nobody knows."""
+def test_an_address_of_another_machine_refuses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copied configuration started on the wrong host, a name that leads to a public address, one that nobody knows."""
     tree = site_tree()
     tree["engines"]["edge-0"]["kv"] = "192.0.2.1:7101"
     assert "give an address of this machine" in refusal(engine(parse_config(tree)))
+    tree["engines"]["edge-0"]["kv"] = "cloud.example:7101"
+    with monkeypatch.context() as patch:
+        public = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+        patch.setattr("socket.getaddrinfo", lambda *_, **__: public)
+        line = refusal(engine(parse_config(tree)))
+    assert "let cloud.example lead to an address of this machine here, in /etc/hosts" in line
+    assert "0.0.0.0" not in line
     tree["engines"]["edge-0"]["kv"] = "nobody.invalid:7101"
     assert "nobody.invalid: is not resolved here" in refusal(engine(parse_config(tree)))
 
