@@ -112,9 +112,9 @@ def test_an_address_of_another_machine_refuses_the_engine(monkeypatch: pytest.Mo
     tree["engines"]["edge-0"]["kv"] = "192.0.2.1:7101"
     assert "give an address of this machine" in refusal(engine(parse_config(tree)))
     tree["engines"]["edge-0"]["kv"] = "cloud.example:7101"
+    public, known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))], socket.getaddrinfo
     with monkeypatch.context() as patch:
-        public = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
-        patch.setattr("socket.getaddrinfo", lambda *_, **__: public)
+        patch.setattr("socket.getaddrinfo", lambda host, *a, **k: public if "cloud" in host else known(host, *a, **k))
         line = refusal(engine(parse_config(tree)))
     assert "let cloud.example lead to an address of this machine here, in /etc/hosts" in line
     assert "0.0.0.0" not in line
