@@ -88,7 +88,8 @@ def _judge_ports(scope: Scope, name: str, seen: Seen) -> Iterator[Finding]:
     refused = [port for port, each in problems.items() if each.is_refused]
     if len(refused) == len(seen.reached) and refused:
         ports = ", ".join(f"{port.host}:{port.port}" for port in refused)
-        code = "engines.not_started" if seen.is_here else "engines.down"
+        # In its own site it comes with the rest, also in another container or on the host next door.
+        code = "engines.not_started" if seen.is_here or name in scope.own_engines else "engines.down"
         yield finding(code, f"engines.{name}", f"nobody listens at {ports}", _start(scope, name))
         return
     for port, each in problems.items():

@@ -67,9 +67,11 @@ KINDS = {
     ),
     # engines
     "engines.down": Kind(
-        "problem", "an engine of another machine does not run, or not with the connector", "nothing is sent there"
+        "problem", "an engine of another site does not run, or what runs is no vLLM with the connector", "nothing is sent there"
     ),
-    "engines.not_started": Kind("note", "an engine of this machine does not run yet", "how it runs is not known yet"),
+    "engines.not_started": Kind(
+        "note", "an engine of this site or machine does not run yet", "how it runs is not known yet"
+    ),
     "engines.silent": Kind(
         "problem",
         "an engine takes connections, and its answers do not come",

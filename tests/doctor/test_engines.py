@@ -70,11 +70,13 @@ async def test_an_api_without_the_connector_is_found() -> None:
     assert {each.where for each in checked.findings} == {"engines.cloud-0.kv", "engines.cloud-0.kv (its data port)"}
 
 
-def test_an_engine_of_another_machine_that_is_down_is_a_problem() -> None:
-    """It would be a note if it was to be started here."""
+def test_an_engine_of_another_site_that_is_down_is_a_problem() -> None:
+    """It would be a note if it was to be started here, or in this site: there engines come up with the rest."""
     scope = Scope(sites(), "edge")
     refused = {port: Reached("nobody listens", True) for port in scope.listeners_of("cloud-0")}
     assert codes(judge_engine(scope, "cloud-0", Seen(False, refused))) == ["engines.down"]
+    refused = {port: Reached("nobody listens", True) for port in scope.listeners_of("edge-0")}
+    assert codes(judge_engine(scope, "edge-0", Seen(False, refused))) == ["engines.not_started"]
     silent = {port: Reached("no answer within 5 s") for port in scope.listeners_of("cloud-0")}
     assert codes(judge_engine(scope, "cloud-0", Seen(False, silent))) == ["ports.unreachable"] * 3
 
