@@ -129,7 +129,7 @@ KINDS = {
     ),
     "links.slow": Kind(
         "warning",
-        "less than 70 % of what the configuration says arrives",
+        "less than 70 % of what the configuration says arrives, or of what one engine can send where that is less",
         "caches come late, and placement counts on more",
     ),
     "links.fast": Kind(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from prfaas.config import LinkConfig
+from prfaas.config import LinkConfig, TlsConfig
 from prfaas.doctor.asking import ask_mover
 from prfaas.doctor.finding import Checked, Finding, finding, merged
 from prfaas.doctor.network import Reached, reach
@@ -13,6 +13,8 @@ from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, dialer_to, p
 
 SLOW_SHARE, FAST_SHARE = 0.7, 2.0
 """Of the configured bandwidth: what TCP makes of a path that others use, too; and what is no error of measuring."""
+PROBER_GBPS, PROBER_TLS_GBPS = 20.0, 8.0
+"""What one mover and one doctor surely measure, a core each (docs/decisions/031): a link above has at least that."""
 LOSSY_SHARE = 0.01
 """Of the segments: CUBIC on a path of 50 ms is below 30 Mb/s a connection then (RFC 9438, 5.1)."""
 FAR_S = 0.3
@@ -41,8 +43,10 @@ async def _measure(scope: Scope, link: LinkConfig, order: ProbeOrder) -> Checked
             probed = await probe(dialer_to(config, scope.site, name), limited)
         except TransferFailed as error:
             return Checked((judge_failure(where, name, error),), (f"{where}: not measured",))
-        findings = judge_link(link, probed, rtt_s, path)
-        return Checked(tuple(findings), (_said(where, name, probed, rtt_s),), _figures(where, probed, rtt_s, path))
+        most_gbps = PROBER_TLS_GBPS if isinstance(config.sites[scope.site].tls, TlsConfig) else PROBER_GBPS
+        findings = judge_link(link, probed, rtt_s, path, most_gbps)
+        said = _said(where, name, probed, rtt_s, is_limit=wanted_gbps(link) > most_gbps)
+        return Checked(tuple(findings), (said,), _figures(where, probed, rtt_s, path))
     what = f"none of {', '.join(engines) or 'its engines'} answers"
     way_out = "mend what is said of these engines, then prfaas doctor again"
     return Checked((finding("links.unmeasured", where, what, way_out),), (f"{where}: not measured",))
@@ -56,11 +60,17 @@ def judge_failure(where: str, engine: str, error: TransferFailed) -> Finding:
     return finding("links.unmeasured", where, f"from {engine}: {error}", "mend that, then prfaas doctor again")
 
 
-def judge_link(link: LinkConfig, probed: Probed, rtt_s: float, path: Reached) -> Iterator[Finding]:
-    """What was measured against what is configured."""
-    where, gbps = name_of(link), probed.goodput_gbps
-    wanted = min(link.bandwidth_gbps, link.rate_limit_gbps or link.bandwidth_gbps)
-    if gbps < SLOW_SHARE * wanted:
+def wanted_gbps(link: LinkConfig) -> float:
+    """What one engine may make of it."""
+    return min(link.bandwidth_gbps, link.rate_limit_gbps or link.bandwidth_gbps)
+
+
+def judge_link(
+    link: LinkConfig, probed: Probed, rtt_s: float, path: Reached, most_gbps: float = PROBER_GBPS
+) -> Iterator[Finding]:
+    """What was measured against what is configured, as far as it can be measured (``most_gbps``)."""
+    where, gbps, wanted = name_of(link), probed.goodput_gbps, wanted_gbps(link)
+    if gbps < SLOW_SHARE * min(wanted, most_gbps):
         what = f"{gbps:.3g} Gb/s arrive, and {wanted:g} are configured"
         way_out = (
             f"bandwidth_gbps: {gbps:.2g} if that is what the link has; else net.core and net.ipv4.tcp_*mem, or losses"
@@ -91,9 +101,10 @@ def name_of(link: LinkConfig) -> str:
     return f"{link.source} to {link.target}"
 
 
-def _said(where: str, engine: str, probed: Probed, rtt_s: float) -> str:
+def _said(where: str, engine: str, probed: Probed, rtt_s: float, *, is_limit: bool) -> str:
     size = f"{probed.received_bytes / 1e6:.0f} MB in {probed.elapsed_s:.1f} s"
-    return f"{where}: {probed.goodput_gbps:.3g} Gb/s from {engine} ({size}), {1000 * rtt_s:.1f} ms"
+    at_least = "at least " if is_limit else ""
+    return f"{where}: {at_least}{probed.goodput_gbps:.3g} Gb/s from {engine} ({size}), {1000 * rtt_s:.1f} ms"
 
 
 def _figures(where: str, probed: Probed, rtt_s: float, path: Reached) -> dict[str, float]:

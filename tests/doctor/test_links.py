@@ -11,7 +11,7 @@ import pytest
 
 from prfaas.config import Config, LinkConfig, parse_config
 from prfaas.doctor.asking import MoverAnswer
-from prfaas.doctor.links import check_links, judge_failure, judge_link
+from prfaas.doctor.links import PROBER_TLS_GBPS, check_links, judge_failure, judge_link
 from prfaas.doctor.network import Reached
 from prfaas.doctor.scope import Scope
 from prfaas.errors import TransferFailed
@@ -115,6 +115,23 @@ def test_a_rate_limit_is_what_is_expected() -> None:
     limited = LINK.model_copy(update={"rate_limit_gbps": 5})
     assert codes(judge_link(LINK, probed(4.9), 0.04, WHOLE)) == ["links.slow"]
     assert codes(judge_link(limited, probed(4.9), 0.04, WHOLE)) == []
+
+
+@pytest.mark.parametrize(("measured", "found"), [(5.7, []), (5.5, ["links.slow"])])
+def test_a_link_is_judged_by_what_can_be_measured(measured: float, found: list[str]) -> None:
+    """Of 40 Gb/s one engine and one doctor show 8 with TLS: 70 % of that is as good as it gets."""
+    fast = LINK.model_copy(update={"bandwidth_gbps": 40})
+    assert codes(judge_link(fast, probed(measured), 0.04, WHOLE, most_gbps=PROBER_TLS_GBPS)) == found
+
+
+async def test_what_a_fast_link_has_is_told_as_the_least() -> None:
+    """Over loopback, which is configured with more than can be measured."""
+    tree = site_tree()
+    tree["links"][0]["bandwidth_gbps"] = 1000
+    config = parse_config(tree)
+    with mover(config, "cloud-0"):
+        checked = await check_links(Scope(config, "edge"), QUICK)
+    assert checked.seen[0].startswith("cloud to edge: at least ")
 
 
 def test_failures_are_told_apart() -> None:
