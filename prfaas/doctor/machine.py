@@ -39,11 +39,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: its name, and its memory in bytes."""
+    """One GPU: its name, its memory in bytes, and its number on this machine."""
 
     name: str
     total_bytes: int
     used_bytes: int
+    number: int = 0
 
 
 def space_of(folder: str) -> Space:
@@ -139,23 +140,33 @@ def has_gpu_build() -> bool:
 
 
 def read_gpus(nvml: Any) -> list[Gpu]:
-    """All of this machine by NVIDIA's management library; none without a driver."""
+    """Those of this machine that an engine started from here sees, by NVIDIA's management library; none without a driver.
+    """
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         return []
     try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return [_gpu(nvml, handle) for handle in handles]
+        numbers = _seen(nvml.nvmlDeviceGetCount(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return [_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(number), number) for number in numbers]
     except nvml.NVMLError:
         return []
     finally:
         nvml.nvmlShutdown()
 
 
-def _gpu(nvml: Any, handle: Any) -> Gpu:
+def _seen(count: int, visible: str | None) -> list[int]:
+    """The numbers in CUDA_VISIBLE_DEVICES; all where it is not set, or has names."""
+    parts = [part.strip() for part in (visible or "").split(",")]
+    if visible is None or any(part.startswith(("GPU-", "MIG-")) for part in parts):
+        return list(range(count))
+    return [number for number in range(count) if str(number) in parts]
+
+
+def _gpu(nvml: Any, handle: Any, number: int) -> Gpu:
     name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(name.decode() if isinstance(name, bytes) else str(name), int(memory.total), int(memory.used))
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return Gpu(name, int(memory.total), int(memory.used), number)
 
 
 def load_nvml() -> Any | None:
@@ -181,10 +192,11 @@ def judge_gpus(wanted: dict[str, int], gpus: list[Gpu] | None, *, is_running: bo
     if len(gpus) < asked:
         what = f"{asked} GPU{'s' if asked > 1 else ''} asked for, {len(gpus) or 'none'} here"
         yield finding("machine.gpu", where, what, ON_CPUS)
-    for index, gpu in enumerate(gpus):
+    for gpu in gpus:
         if not is_running and gpu.used_bytes > BUSY_SHARE * gpu.total_bytes:
-            what = f"GPU {index} ({gpu.name}): {gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.0f} GB are used"
-            yield finding("machine.gpu_busy", where, what, "nvidia-smi tells who; end that, or CUDA_VISIBLE_DEVICES")
+            used = f"{gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.0f} GB are used"
+            way_out = "nvidia-smi tells who; if that is no engine of yours, end it, or CUDA_VISIBLE_DEVICES"
+            yield finding("machine.gpu_busy", where, f"GPU {gpu.number} ({gpu.name}): {used}", way_out)
 
 
 async def check_gpus(scope: Scope, nvml: Any | None = None, is_gpu_build: bool | None = None) -> Checked:

@@ -1,6 +1,7 @@
 """Disks, open files and GPUs, as a test has them."""
 
 import os
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,9 +145,23 @@ FREE, BUSY = Gpu("H100", 80 * GB, GB), Gpu("H100", 80 * GB, 40 * GB)
 def test_gpus_are_read_and_the_library_is_closed() -> None:
     """Names come as bytes or text; without a driver there are none."""
     nvml = FakeNvml(FREE, BUSY)
-    assert read_gpus(nvml) == [FREE, BUSY]
+    assert read_gpus(nvml) == [FREE, replace(BUSY, number=1)]
     assert not nvml.is_open
     assert read_gpus(FakeNvml(has_driver=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"), [("1", [1]), ("0,1", [0, 1]), (" 1 , 7", [1]), ("", []), ("-1", []), ("GPU-5a1b", [0, 1])]
+)
+def test_gpus_that_an_engine_does_not_see_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, visible: str, numbers: list[int]
+) -> None:
+    """Another engine of this machine has the others; they keep their numbers."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.number for gpu in read_gpus(FakeNvml(FREE, BUSY))] == numbers
+    [one] = judge_gpus({"edge-0": 1}, [replace(BUSY, number=3)], is_running=False)
+    assert one.what.startswith("GPU 3 (H100): ")
+    assert "if that is no engine of yours" in one.way_out
 
 
 def with_gpus(count: int | None) -> Config:
