@@ -25,8 +25,8 @@ QUICK_S = 10.0
 ASKING_S = 25.0
 """Of what is asked of others: dialing a port, asking HTTP and mover, 5 s each, and names to be looked up."""
 PROBE_SLACK_S = ASK_S + CONNECT_S + DESCRIBE_TIMEOUT_S + JOIN_WAIT_S + 5.0
-"""Of measuring a link, beyond the noise itself: until its engines have answered, one is dialed to see the path's MTU, the
-probe's handshake, the wait for its connections, and some seconds for the end of what is under way."""
+"""Of measuring a link, beyond the noise itself: its engines are asked, one is dialed to see the path's MTU, the probe's
+handshake, the wait for its connections, and some seconds for the end of what is under way."""
 
 Use = Callable[[], object]
 """Uses a file that the configuration names, as a server would at its start; raises ConfigError."""

@@ -67,7 +67,9 @@ KINDS = {
     ),
     # engines
     "engines.down": Kind(
-        "problem", "an engine of another site does not run, or what runs is no vLLM with the connector", "nothing is sent there"
+        "problem",
+        "an engine of another site does not run, or what runs is no vLLM with the connector",
+        "nothing is sent there",
     ),
     "engines.not_started": Kind(
         "note", "an engine of this site or machine does not run yet", "how it runs is not known yet"

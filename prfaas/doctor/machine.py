@@ -140,8 +140,7 @@ def has_gpu_build() -> bool:
 
 
 def read_gpus(nvml: Any) -> list[Gpu]:
-    """Those of this machine that an engine started from here sees, by NVIDIA's management library; none without a driver.
-    """
+    """Those that an engine started from here sees, by NVIDIA's management library; none without a driver."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
@@ -212,4 +211,5 @@ async def check_gpus(scope: Scope, nvml: Any | None = None, is_gpu_build: bool |
     gpus = read_gpus(nvml) if nvml else None
     running = await asyncio.gather(*(reach(*engines[name].address) for name in here))
     findings = judge_gpus(wanted, gpus, is_running=any(not each.problem for each in running))
-    return Checked((*unsupported, *findings), tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ()))
+    lines = tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ())
+    return Checked((*unsupported, *findings), lines)

@@ -29,8 +29,8 @@ from prfaas.doctor.support import judge_support
 from prfaas.errors import ConfigError
 
 MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early", "machine.state_disk"})
-"""Problems that do not stop a start: new files are taken over as they come, as is room for the operators' word, and until
-then prompts are served here. A disk fills up unseen, and a host that comes back has to serve."""
+"""Problems that do not stop a start: new files are taken over as they come, as is room on a disk, and until then prompts
+are served here. A disk fills up unseen, and a host that comes back has to serve."""
 
 
 def gateway_findings(
@@ -112,7 +112,7 @@ def _given(vllm_args: Sequence[str]) -> set[str]:
 
 
 def _support(scope: Scope, name: str, vllm_args: Sequence[str], nvml: Any | None) -> list[Finding]:
-    """What our connector refuses; another one that vLLM is given is its own matter. That GPUs are missing is said first."""
+    """What our connector refuses, not another one that vLLM is given; that GPUs are missing is said first."""
     engine, is_gpu_build = scope.config.engines[name], has_gpu_build()
     wanted = wanted_gpus(engine, is_gpu_build)
     nvml = nvml or load_nvml()

@@ -107,7 +107,7 @@ def test_ports_that_vllm_is_told_are_its_own_matter() -> None:
 
 
 def test_an_address_of_another_machine_refuses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copied configuration started on the wrong host, a name that leads to a public address, one that nobody knows."""
+    """A copied configuration on the wrong host, a name that leads to a public address, one that nobody knows."""
     tree = site_tree()
     tree["engines"]["edge-0"]["kv"] = "192.0.2.1:7101"
     assert "give an address of this machine" in refusal(engine(parse_config(tree)))
