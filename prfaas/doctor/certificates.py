@@ -174,9 +174,7 @@ def _days(seconds: float) -> str:
     return f"{seconds / DAY_S:.0f} days" if seconds >= 2 * DAY_S else f"{seconds / 3600:.0f} hours"
 
 
-def _divided(
-    tls: TlsConfig, believed: ssl.SSLContext
-) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
+def _divided(tls: TlsConfig, believed: ssl.SSLContext) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
     """The authorities that the site's own certificate needs, and those that it does not."""
     ders = believed.get_ca_certs(binary_form=True)
     needed: list[Certificate] = []
