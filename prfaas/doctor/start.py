@@ -29,7 +29,7 @@ from prfaas.doctor.support import judge_support
 from prfaas.errors import ConfigError
 
 MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early", "machine.state_disk"})
-"""Problems that do not stop a start: new files are taken over as they come, as is room on a disk, and until then prompts
+"""Problems that do not stop a start: new files are taken over as they come, as is room on a disk; until then prompts
 are served here. A disk fills up unseen, and a host that comes back has to serve."""
 
 
