@@ -51,6 +51,7 @@ class HttpAnswer:
         problem: why it says nothing, else empty.
         is_refused: nobody listens there.
         is_tls: the reason is a certificate.
+        is_late: a connection is made, and the answer does not come.
         vllm: version, empty if it is no vLLM.
         models: what it serves.
     """
@@ -58,6 +59,7 @@ class HttpAnswer:
     problem: str = ""
     is_refused: bool = False
     is_tls: bool = False
+    is_late: bool = False
     vllm: str = ""
     models: tuple[Card, ...] = ()
 
@@ -74,7 +76,7 @@ class MoverAnswer:
 
     answer: Answer | None = None
     problem: str = ""
-    reason: Literal["", "silent", "identity", "old"] = ""
+    reason: Literal["", "silent", "late", "identity", "old"] = ""
 
 
 async def ask_http(url: str, tls: ssl.SSLContext | None) -> HttpAnswer:
@@ -92,7 +94,9 @@ async def ask_http(url: str, tls: ssl.SSLContext | None) -> HttpAnswer:
     except aiohttp.ClientConnectorError as error:
         is_refused = isinstance(error.os_error, ConnectionRefusedError)
         return HttpAnswer("nobody listens" if is_refused else str(error.os_error), is_refused=is_refused)
-    except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+    except TimeoutError:
+        return HttpAnswer(f"no answer within {ASK_S:g} s", is_late=True)
+    except (aiohttp.ClientError, OSError) as error:
         return HttpAnswer(f"it does not answer as vLLM does ({type(error).__name__})")
     with contextlib.suppress(msgspec.MsgspecError):
         return HttpAnswer(
@@ -125,7 +129,7 @@ async def ask_mover(config: Config, site: str, engine: str) -> MoverAnswer:
     except (ConfigError, TransferFailed) as error:  # our certificates, or nobody knows who has to answer there
         return MoverAnswer(problem=str(error), reason="identity")
     except TimeoutError:
-        return MoverAnswer(problem=f"no answer within {ASK_S:g} s", reason="silent")
+        return MoverAnswer(problem=f"no answer within {ASK_S:g} s", reason="late")
 
 
 async def _get(session: aiohttp.ClientSession, url: str, ssl_context: ssl.SSLContext | None = None) -> bytes:

@@ -49,13 +49,15 @@ class SiteCertificates:
 
     Attributes:
         own: its certificate.
-        authorities: those that it believes.
+        authorities: those that it believes and without which ``own`` is not accepted.
+        spare: the others that it believes: while authorities change, the one that is to come or the one that goes.
         objection: why ``own`` is not accepted by whoever believes ``authorities``, dates aside; empty if it is.
         is_key_open: whether others on this machine may read the key.
     """
 
     own: Certificate
     authorities: tuple[Certificate, ...]
+    spare: tuple[Certificate, ...]
     objection: str
     is_key_open: bool
 
@@ -65,9 +67,9 @@ def read_site(tls: TlsConfig) -> SiteCertificates:
     read_keys(TlsSettings(tls.ca, tls.cert, tls.key))
     believed = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     believed.load_verify_locations(tls.ca)
-    authorities = tuple(_certificate(tls.ca, each) for each in believed.get_ca_certs())
+    authorities, spare = _divided(tls, believed)
     is_key_open = bool(os.stat(tls.key).st_mode & (stat.S_IRGRP | stat.S_IROTH))
-    return SiteCertificates(read_certificate(tls.cert, tls.key), authorities, _objection(tls), is_key_open)
+    return SiteCertificates(read_certificate(tls.cert, tls.key), authorities, spare, _objection(tls), is_key_open)
 
 
 def read_certificate(cert: str, key: str) -> Certificate:
@@ -86,11 +88,15 @@ def judge_site(site: str, tls: TlsConfig, seen: SiteCertificates, now_s: float) 
     """What is wrong with a site's certificates by a clock."""
     where = f"sites.{site}.tls"
     renew = f"prfaas certs FOLDER --site {site}"
+    again = f"remove ca.crt and ca.key, then {renew} and the same for every other site, and copy the files to all hosts"
+    if seen.spare:
+        again = f"{renew} with the other authority's ca.key, and the same for every other site: {tls.ca} has both"
     for authority in seen.authorities:
-        again = (
-            f"remove ca.crt and ca.key, then {renew} and the same for every other site, and copy the files to all hosts"
-        )
         yield from judge_dates(f"{where}.ca", authority, now_s, again)
+    for authority in seen.spare:
+        for each in judge_dates(f"{where}.ca", authority, now_s, ""):
+            drop = f"drop it from {tls.ca} once no site has a certificate of it"
+            yield finding("certificates.spare", each.where, f"{each.what}; the site's own is of another one", drop)
     yield from judge_dates(f"{where}.cert", seen.own, now_s, f"{renew}, and copy both files to the site's hosts")
     if seen.objection:
         yield finding(
@@ -168,14 +174,30 @@ def _days(seconds: float) -> str:
     return f"{seconds / DAY_S:.0f} days" if seconds >= 2 * DAY_S else f"{seconds / 3600:.0f} hours"
 
 
-def _objection(tls: TlsConfig) -> str:
-    """Have a client and a server show each other the certificate, as two of the site's hosts would."""
+def _divided(tls: TlsConfig, believed: ssl.SSLContext) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
+    """The authorities that the site's own certificate needs, and those that it does not."""
+    ders = believed.get_ca_certs(binary_form=True)
+    needed: list[Certificate] = []
+    spare: list[Certificate] = []
+    for der, told in zip(ders, believed.get_ca_certs(), strict=True):
+        others = b"".join(each for each in ders if each != der)
+        is_spare = bool(others) and not _objection(tls, others)
+        (spare if is_spare else needed).append(_certificate(tls.ca, told))
+    if spare and not needed:  # each does without the others, for they have one key: the last one counts
+        needed.append(max(spare, key=lambda each: each.ends_s))
+        spare.remove(needed[0])
+    return tuple(needed), tuple(spare)
+
+
+def _objection(tls: TlsConfig, believed: bytes = b"") -> str:
+    """Have a client and a server show each other the certificate, as two of the site's hosts would; they believe
+    ``tls.ca``, or these authorities in DER."""
     server, client = _server(tls.cert, tls.key), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     server.verify_mode = ssl.CERT_REQUIRED
     client.load_cert_chain(tls.cert, tls.key, password="")
     for context in (server, client):
-        context.load_verify_locations(tls.ca)
+        context.load_verify_locations(None if believed else tls.ca, cadata=believed or None)
         context.verify_flags |= NO_CHECK_TIME  # OpenSSL's, without names in ssl
     try:
         _shake_hands(client, server)

@@ -6,23 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from prfaas.config import Config
+from prfaas.doctor.asking import ASK_S
 from prfaas.doctor.certificates import check_certificates
 from prfaas.doctor.engines import check_engines
 from prfaas.doctor.finding import Checked, finding, merged
 from prfaas.doctor.links import check_links
 from prfaas.doctor.machine import check_disks, check_files, check_gpus, written_folders
+from prfaas.doctor.network import CONNECT_S
 from prfaas.doctor.ports import check_names, check_ports
 from prfaas.doctor.run import Check, off_loop
 from prfaas.doctor.scope import Scope
 from prfaas.errors import ConfigError
-from prfaas.transport.probe import ProbeOrder
+from prfaas.transport.noise import JOIN_WAIT_S
+from prfaas.transport.probe import DESCRIBE_TIMEOUT_S, ProbeOrder
 
 QUICK_S = 10.0
 """Of what is on this machine: a disk or a driver that takes longer hangs."""
 ASKING_S = 25.0
 """Of what is asked of others: dialing a port, asking HTTP and mover, 5 s each, and names to be looked up."""
-PROBE_SLACK_S = 20.0
-"""Of measuring a link, beyond the noise itself: handshakes and the wait for another probe's connections."""
+PROBE_SLACK_S = ASK_S + CONNECT_S + DESCRIBE_TIMEOUT_S + JOIN_WAIT_S + 5.0
+"""Of measuring a link, beyond the noise itself: its engines are asked, one is dialed to see the path's MTU, the probe's
+handshake, the wait for its connections, and some seconds for the end of what is under way."""
 
 Use = Callable[[], object]
 """Uses a file that the configuration names, as a server would at its start; raises ConfigError."""

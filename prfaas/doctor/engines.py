@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from prfaas.config import EngineConfig
 from prfaas.doctor.asking import HttpAnswer, MoverAnswer, ask_http, ask_mover
 from prfaas.doctor.engine_flags import judge_facts, judge_http
 from prfaas.doctor.finding import Checked, Finding, finding
@@ -72,9 +73,9 @@ def judge_engine(scope: Scope, name: str, seen: Seen) -> Iterator[Finding]:
     yield from _judge_ports(scope, name, seen)
     where = f"engines.{name}"
     if seen.http is not None and seen.http.problem:
-        code = "engines.identity" if seen.http.is_tls else "engines.down"
-        way_out = _tls_way_out(scope) if seen.http.is_tls else _start(scope, name)
-        yield finding(code, f"{where}.url", f"{scope.config.engines[name].url}: {seen.http.problem}", way_out)
+        reason = "identity" if seen.http.is_tls else "late" if seen.http.is_late else "silent"
+        what = f"{scope.config.engines[name].url}: {seen.http.problem}"
+        yield _no_answer(scope, name, seen, f"{where}.url", what, reason)
     elif seen.http is not None:
         yield from judge_http(scope.config, name, seen.http)
     if seen.mover is not None:
@@ -87,7 +88,8 @@ def _judge_ports(scope: Scope, name: str, seen: Seen) -> Iterator[Finding]:
     refused = [port for port, each in problems.items() if each.is_refused]
     if len(refused) == len(seen.reached) and refused:
         ports = ", ".join(f"{port.host}:{port.port}" for port in refused)
-        code = "engines.not_started" if seen.is_here else "engines.down"
+        # In its own site it comes with the rest, also in another container or on the host next door.
+        code = "engines.not_started" if seen.is_here or name in scope.own_engines else "engines.down"
         yield finding(code, f"engines.{name}", f"nobody listens at {ports}", _start(scope, name))
         return
     for port, each in problems.items():
@@ -103,11 +105,7 @@ def _judge_mover(scope: Scope, name: str, seen: Seen, mover: MoverAnswer) -> Ite
     engine = scope.config.engines[name]
     where = f"engines.{name}.kv"
     if mover.answer is None:
-        code = {"identity": "engines.identity", "old": "engines.old"}.get(mover.reason, "engines.down")
-        way_out = {"identity": _tls_way_out(scope), "old": "upgrade prfaas there"}.get(
-            mover.reason, _start(scope, name)
-        )
-        yield finding(code, where, f"{engine.kv}: {mover.problem}", way_out)
+        yield _no_answer(scope, name, seen, where, f"{engine.kv}: {mover.problem}", mover.reason)
         return
     description = mover.answer.description
     if description.engine_id != name:
@@ -118,6 +116,18 @@ def _judge_mover(scope: Scope, name: str, seen: Seen, mover: MoverAnswer) -> Ite
     if abs(ahead_s) > CLOCK_S + mover.answer.rtt_s and not seen.is_here:
         what = f"its clock is {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'behind'}"
         yield finding("engines.clock", f"engines.{name}", what, "timedatectl set-ntp true on both machines")
+
+
+def _no_answer(scope: Scope, name: str, seen: Seen, where: str, what: str, reason: str) -> Finding:
+    """Of a port that takes connections and does not say what it should."""
+    match reason:
+        case "identity":
+            return finding("engines.identity", where, what, _tls_way_out(scope))
+        case "old":
+            return finding("engines.old", where, what, "upgrade prfaas there")
+        case "late":
+            return finding("engines.silent", where, what, _late_way_out(scope.config.engines[name], seen))
+    return finding("engines.down", where, what, _start(scope, name))
 
 
 def judge_agreement(scope: Scope, answers: Mapping[str, Answer]) -> Iterator[Finding]:
@@ -159,6 +169,18 @@ def _disagreement(prefill: str, decode: str, refused: Refused) -> Finding:
 
 def _start(scope: Scope, name: str) -> str:
     return f"prfaas engine -c FILE --name {name} on its machine (site {scope.config.engines[name].site})"
+
+
+def _late_way_out(engine: EngineConfig, seen: Seen) -> str:
+    """Connections are made with small packets, and answers come in large ones."""
+    restart = "look at the engine's log, and restart it"
+    if seen.is_here:
+        return restart
+    host = engine.kv_address[0]
+    return (
+        f"ping -M do -s 1472 {host}; if that is lost, sysctl net.ipv4.tcp_mtu_probing=1 on both machines or a smaller "
+        f"MTU, ip link set DEVICE mtu 1400; else {restart}"
+    )
 
 
 def _tls_way_out(scope: Scope) -> str:

@@ -36,11 +36,26 @@ KINDS = {
     "certificates.ending": Kind(
         "warning", "a certificate ends within 30 days, or the last third of its time", "when it ends, the links end"
     ),
+    "certificates.spare": Kind(
+        "note",
+        "an authority in `tls.ca` ends or has ended, and the site's own certificate is of another one",
+        "nothing of this site depends on it",
+    ),
     "certificates.open_key": Kind(
         "warning", "others on this machine may read a private key", "whoever has it can pass for the site"
     ),
     # names and ports
     "names.unknown": Kind("problem", "a host name is not resolved here", "nothing at that host can be reached"),
+    "names.loopback": Kind(
+        "problem",
+        "a name by which other sites dial this one leads to its loopback interface here",
+        "the server listens to this machine alone",
+    ),
+    "names.elsewhere": Kind(
+        "warning",
+        "none of the engines of a site without a gateway is on this machine",
+        "an engine that is to listen at that name cannot start here",
+    ),
     "ports.taken": Kind("problem", "another program listens on a port of this site", "the server there cannot start"),
     "ports.forbidden": Kind(
         "problem",
@@ -52,9 +67,23 @@ KINDS = {
     ),
     # engines
     "engines.down": Kind(
-        "problem", "an engine of another machine does not run, or not with the connector", "nothing is sent there"
+        "problem",
+        "an engine of another site does not run, or what runs is no vLLM with the connector",
+        "nothing is sent there",
     ),
-    "engines.not_started": Kind("note", "an engine of this machine does not run yet", "how it runs is not known yet"),
+    "engines.not_started": Kind(
+        "note", "an engine of this site or machine does not run yet", "how it runs is not known yet"
+    ),
+    "engines.silent": Kind(
+        "problem",
+        "an engine takes connections, and its answers do not come",
+        "large packets are lost on the way (the MTU), so no cache comes either; or vLLM or the mover hangs",
+    ),
+    "engines.unsupported": Kind(
+        "problem",
+        "an engine of this machine is to run on a GPU, or with more than one worker",
+        "the connector refuses it, so it does not start",
+    ),
     "engines.identity": Kind(
         "problem", "an engine's certificate or admission does not fit (wrong authority, name or site)", _TLS_WHY
     ),
@@ -102,7 +131,7 @@ KINDS = {
     ),
     "links.slow": Kind(
         "warning",
-        "less than 70 % of what the configuration says arrives",
+        "less than 70 % of what the configuration says arrives, or of what one engine can send where that is less",
         "caches come late, and placement counts on more",
     ),
     "links.fast": Kind(
@@ -113,6 +142,11 @@ KINDS = {
     "links.mtu": Kind("note", "packets on the path are smaller than 1,500 bytes", "a tunnel costs throughput"),
     # machine
     "machine.disk": Kind("problem", "a disk is full", "a server there cannot start, or stops"),
+    "machine.state_disk": Kind(
+        "problem",
+        "the disk of `gateway.state_file` is full",
+        "drain and reload are refused; the gateway starts and serves all the same",
+    ),
     "machine.disk_low": Kind("warning", "a disk is nearly full", "a server there will stop"),
     "machine.open_files": Kind(
         "problem", "fewer files may be open than the gateway needs", "connections are refused under load"

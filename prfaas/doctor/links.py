@@ -1,16 +1,20 @@
 """The links over which caches come here: how fast they are, against what the configuration says."""
 
+import asyncio
 from collections.abc import Iterator
 
-from prfaas.config import LinkConfig
+from prfaas.config import LinkConfig, TlsConfig
+from prfaas.doctor.asking import ask_mover
 from prfaas.doctor.finding import Checked, Finding, finding, merged
 from prfaas.doctor.network import Reached, reach
 from prfaas.doctor.scope import Scope
-from prfaas.errors import ConfigError, TransferFailed
-from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, describe, dialer_to, probe
+from prfaas.errors import TransferFailed
+from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, dialer_to, probe
 
 SLOW_SHARE, FAST_SHARE = 0.7, 2.0
 """Of the configured bandwidth: what TCP makes of a path that others use, too; and what is no error of measuring."""
+PROBER_GBPS, PROBER_TLS_GBPS = 20.0, 8.0
+"""What one mover and one doctor surely measure, a core each (docs/decisions/031): a link above has at least that."""
 LOSSY_SHARE = 0.01
 """Of the segments: CUBIC on a path of 50 ms is below 30 Mb/s a connection then (RFC 9438, 5.1)."""
 FAR_S = 0.3
@@ -25,24 +29,26 @@ async def check_links(scope: Scope, order: ProbeOrder) -> Checked:
 
 async def _measure(scope: Scope, link: LinkConfig, order: ProbeOrder) -> Checked:
     """The link from the first of its engines that answers."""
-    where, engines = name_of(link), scope.config.engines_at(link.source, "prefill")
+    where, config = name_of(link), scope.config
+    engines = config.engines_at(link.source, "prefill")
     decoding = next(iter(scope.config.engines_able(scope.site, "decode")), "")
     limited = ProbeOrder(order.duration_s, order.size_bytes, order.connections, decoding)
-    for name, engine in engines.items():
-        try:
-            dialer = dialer_to(scope.config, scope.site, name)
-            rtt_s = (await describe(dialer)).rtt_s
-        except (ConfigError, TransferFailed):  # told with the engines
+    # All at once: those of a site behind a firewall are silent for 5 s each. Why is told with the engines.
+    asked = await asyncio.gather(*(ask_mover(config, scope.site, name) for name in engines))
+    for (name, engine), mover in zip(engines.items(), asked, strict=True):
+        if mover.answer is None:
             continue
-        path = await reach(*engine.kv_address)
+        rtt_s, path = mover.answer.rtt_s, await reach(*engine.kv_address)
         try:
-            probed = await probe(dialer, limited)
+            probed = await probe(dialer_to(config, scope.site, name), limited)
         except TransferFailed as error:
             return Checked((judge_failure(where, name, error),), (f"{where}: not measured",))
-        findings = judge_link(link, probed, rtt_s, path)
-        return Checked(tuple(findings), (_said(where, name, probed, rtt_s),), _figures(where, probed, rtt_s, path))
+        most_gbps = PROBER_TLS_GBPS if isinstance(config.sites[scope.site].tls, TlsConfig) else PROBER_GBPS
+        findings = judge_link(link, probed, rtt_s, path, most_gbps)
+        said = _said(where, name, probed, rtt_s, is_limit=wanted_gbps(link) > most_gbps)
+        return Checked(tuple(findings), (said,), _figures(where, probed, rtt_s, path))
     what = f"none of {', '.join(engines) or 'its engines'} answers"
-    way_out = f"start one of {link.source}'s prefill engines, then prfaas doctor again"
+    way_out = "mend what is said of these engines, then prfaas doctor again"
     return Checked((finding("links.unmeasured", where, what, way_out),), (f"{where}: not measured",))
 
 
@@ -54,11 +60,17 @@ def judge_failure(where: str, engine: str, error: TransferFailed) -> Finding:
     return finding("links.unmeasured", where, f"from {engine}: {error}", "mend that, then prfaas doctor again")
 
 
-def judge_link(link: LinkConfig, probed: Probed, rtt_s: float, path: Reached) -> Iterator[Finding]:
-    """What was measured against what is configured."""
-    where, gbps = name_of(link), probed.goodput_gbps
-    wanted = min(link.bandwidth_gbps, link.rate_limit_gbps or link.bandwidth_gbps)
-    if gbps < SLOW_SHARE * wanted:
+def wanted_gbps(link: LinkConfig) -> float:
+    """What one engine may make of it."""
+    return min(link.bandwidth_gbps, link.rate_limit_gbps or link.bandwidth_gbps)
+
+
+def judge_link(
+    link: LinkConfig, probed: Probed, rtt_s: float, path: Reached, most_gbps: float = PROBER_GBPS
+) -> Iterator[Finding]:
+    """What was measured against what is configured, as far as it can be measured (``most_gbps``)."""
+    where, gbps, wanted = name_of(link), probed.goodput_gbps, wanted_gbps(link)
+    if gbps < SLOW_SHARE * min(wanted, most_gbps):
         what = f"{gbps:.3g} Gb/s arrive, and {wanted:g} are configured"
         way_out = (
             f"bandwidth_gbps: {gbps:.2g} if that is what the link has; else net.core and net.ipv4.tcp_*mem, or losses"
@@ -89,9 +101,10 @@ def name_of(link: LinkConfig) -> str:
     return f"{link.source} to {link.target}"
 
 
-def _said(where: str, engine: str, probed: Probed, rtt_s: float) -> str:
+def _said(where: str, engine: str, probed: Probed, rtt_s: float, *, is_limit: bool) -> str:
     size = f"{probed.received_bytes / 1e6:.0f} MB in {probed.elapsed_s:.1f} s"
-    return f"{where}: {probed.goodput_gbps:.3g} Gb/s from {engine} ({size}), {1000 * rtt_s:.1f} ms"
+    at_least = "at least " if is_limit else ""
+    return f"{where}: {at_least}{probed.goodput_gbps:.3g} Gb/s from {engine} ({size}), {1000 * rtt_s:.1f} ms"
 
 
 def _figures(where: str, probed: Probed, rtt_s: float, path: Reached) -> dict[str, float]:

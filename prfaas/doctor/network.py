@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,6 +39,15 @@ async def addresses(host: str) -> list[str]:
     except (OSError, UnicodeError):  # gaierror is an OSError; a label of more than 63 characters is no name
         return []
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_here(ips: Iterable[str]) -> bool:

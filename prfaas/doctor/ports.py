@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
 
 from prfaas.config.problems import WILDCARD
 from prfaas.doctor.asking import ask_http, ask_mover, is_gateway
 from prfaas.doctor.finding import Checked, Finding, finding
-from prfaas.doctor.network import addresses, listening_error, reach
+from prfaas.doctor.network import addresses, is_address, is_here, listening_error, reach
 from prfaas.doctor.scope import Listener, Scope
 
 
@@ -29,7 +31,42 @@ async def check_names(scope: Scope) -> Checked:
         for host, ips in found.items()
         if not ips
     ]
+    findings += [*judge_loopback(scope, found), *judge_elsewhere(scope, found)]
     return Checked(tuple(findings), tuple(f"{host}: {', '.join(ips) or 'unknown'}" for host, ips in found.items()))
+
+
+def judge_loopback(scope: Scope, found: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Whether a name by which others dial this site leads to the loopback interface here. An address is meant so, and
+    localhost: a tunnel ends there."""
+    keys = {each.host: each.key for each in reversed(scope.dialed_listeners)}
+    for host, key in keys.items():
+        ips = found.get(host, ())
+        if host == "localhost" or is_address(host) or not ips:
+            continue
+        if all(ipaddress.ip_address(ip).is_loopback for ip in ips):
+            what = f"{host}: leads to {', '.join(ips)} here, and other sites dial it"
+            way_out = f"in /etc/hosts let {host} lead to an address of this machine at which the other site reaches it"
+            yield finding("names.loopback", key, what, way_out)
+
+
+def judge_elsewhere(scope: Scope, found: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Whether a site of engines alone has none on this machine: its host has to know itself by the name that others
+    dial, which behind network address translation leads to an address that the host does not have."""
+    hosts = {engine.kv_address[0] for engine in scope.own_engines.values()}
+    leading = {host: found[host] for host in sorted(hosts) if found.get(host)}
+    if scope.is_gateways or not leading or any(map(is_here, leading.values())):
+        return
+    host, ips = next(iter(leading.items()))
+    what = f"none of its engines is on this machine: {host} leads to {', '.join(ips)}"
+    way_out = f"{own_address(host)}; if none is to run here, prfaas doctor on the machine of one"
+    yield finding("names.elsewhere", f"sites.{scope.site}", what, way_out)
+
+
+def own_address(host: str) -> str:
+    """How a host that is to be listened on comes to be this machine's."""
+    if is_address(host):
+        return "give an address of this machine, or a name that leads to one here"
+    return f"let {host} lead to an address of this machine here, in /etc/hosts: its own, not the public one"
 
 
 async def check_ports(scope: Scope) -> Checked:
@@ -63,7 +100,7 @@ def judge_port(port: Listener, number: int, *, is_ours: bool) -> list[Finding]:
         way_out = "give a port above 1023, or the capability CAP_NET_BIND_SERVICE"
         return [finding("ports.forbidden", port.key, f"{at}: this user may not listen there", way_out)]
     what = f"{at}: cannot be listened on ({errno.errorcode.get(number, number)})"
-    return [finding("ports.forbidden", port.key, what, "give an address of this machine, or 0.0.0.0")]
+    return [finding("ports.forbidden", port.key, what, own_address(port.host))]
 
 
 async def _is_ours(scope: Scope, port: Listener) -> bool:

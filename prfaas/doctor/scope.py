@@ -59,6 +59,15 @@ class Scope:
         return {**self.own_engines, **self.sources}
 
     @property
+    def dialed_listeners(self) -> list[Listener]:
+        """Where other sites dial the site's engines: those that load their caches, and the gateway if it is there."""
+        targets = {link.target for link in self.config.links if link.source == self.site}
+        is_asked = self.config.gateway.site in targets
+        engines = self.config.engines_at(self.site, "prefill") if targets else {}
+        listeners = [each for name in engines for each in self.listeners_of(name)]
+        return [each for each in listeners if is_asked or each.serves != "engine"]
+
+    @property
     def links(self) -> list[LinkConfig]:
         """Those over which caches come here."""
         return [link for link in self.config.links if link.target == self.site]

@@ -25,10 +25,12 @@ from prfaas.doctor.network import listening_error
 from prfaas.doctor.ports import judge_port
 from prfaas.doctor.report import one_line
 from prfaas.doctor.scope import Listener, Scope
+from prfaas.doctor.support import judge_support
 from prfaas.errors import ConfigError
 
-MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early"})
-"""Problems that do not stop a start: new files are taken over as they come, and until then prompts are served here."""
+MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early", "machine.state_disk"})
+"""Problems that do not stop a start: new files are taken over as they come, as is room on a disk; until then prompts
+are served here. A disk fills up unseen, and a host that comes back has to serve."""
 
 
 def gateway_findings(
@@ -51,7 +53,7 @@ def engine_findings(
         *_certificates(scope, now_s),
         *(each for port in _ports(scope, name, vllm_args) for each in _port(port)),
         *check_disks(engine_folders(), space).findings,
-        *_gpus(scope, name, nvml),
+        *_support(scope, name, vllm_args, nvml),
     ]
 
 
@@ -85,7 +87,7 @@ def _certificates(scope: Scope, now_s: float | None) -> Iterator[Finding]:
 
 
 def _ports(scope: Scope, name: str, vllm_args: Sequence[str]) -> list[Listener]:
-    given = {argument.partition("=")[0] for argument in vllm_args}
+    given = _given(vllm_args)
     is_moved = bool(given & {"--host", "--port", "--uds"})
     is_other_connector = "--kv-transfer-config" in given
     return [
@@ -105,11 +107,18 @@ def _port(port: Listener) -> list[Finding]:
     return judge_port(port, errno.EADDRNOTAVAIL if number is None else number, is_ours=False)
 
 
-def _gpus(scope: Scope, name: str, nvml: Any | None) -> Iterator[Finding]:
-    """None where it is not known how many are here: vLLM will say."""
-    wanted = wanted_gpus(scope.config.engines[name], has_gpu_build())
+def _given(vllm_args: Sequence[str]) -> set[str]:
+    return {argument.partition("=")[0] for argument in vllm_args}
+
+
+def _support(scope: Scope, name: str, vllm_args: Sequence[str], nvml: Any | None) -> list[Finding]:
+    """What our connector refuses, not another one that vLLM is given; that GPUs are missing is said first."""
+    engine, is_gpu_build = scope.config.engines[name], has_gpu_build()
+    wanted = wanted_gpus(engine, is_gpu_build)
     nvml = nvml or load_nvml()
-    if wanted and nvml:
-        yield from judge_gpus({name: wanted}, read_gpus(nvml), is_running=False)
-    elif wanted and scope.config.engines[name].gpus:
-        yield from judge_gpus({name: wanted}, None, is_running=False)
+    gpus = read_gpus(nvml) if wanted and nvml else None
+    if gpus is not None and len(gpus) < wanted:
+        return list(judge_gpus({name: wanted}, gpus, is_running=True))
+    if "--kv-transfer-config" in _given(vllm_args):
+        return []
+    return list(judge_support(name, engine, is_gpu_build, vllm_args))

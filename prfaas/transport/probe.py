@@ -50,11 +50,11 @@ class NoAnswer(TransferFailed):
     """A mover did not say what it is.
 
     Attributes:
-        reason: nobody answers there (``silent``), one of the two does not admit the other (``identity``), or its prfaas
-            does not know the question (``old``).
+        reason: nobody answers there (``silent``), or not in time (``late``), one of the two does not admit the other
+            (``identity``), or its prfaas does not know the question (``old``).
     """
 
-    def __init__(self, message: str, reason: Literal["silent", "identity", "old"]) -> None:
+    def __init__(self, message: str, reason: Literal["silent", "late", "identity", "old"]) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -293,6 +293,8 @@ def _no_answer(dialer: Dialer, error: grpc.aio.AioRpcError) -> NoAnswer:
     text = dialer.explain(error)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return NoAnswer("its prfaas is older than this one and does not answer this: upgrade it", "old")
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return NoAnswer(text, "late")
     # Where certificates are the reason, the dialer has other words than gRPC.
     return NoAnswer(text, "silent" if text == explain(error) else "identity")
 

@@ -167,7 +167,7 @@ def test_bad_input_at_a_start_is_one_line(
         full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
         monkeypatch.setattr("os.statvfs", lambda folder: full)
         monkeypatch.setattr("prfaas.doctor.start.engine_folders", lambda: {"/tmp": "sockets"})  # one disk, one line
-        tree["gateway"]["state_file"] = str(tmp_path / "state.json")
+        tree["gateway"]["workers"] = 2  # whose metrics go to the disk
         path = write(tmp_path, tree)
     taken = port if bad == "port in use" else free_port()
     with socket.create_server(("127.0.0.1", taken)):
@@ -175,6 +175,35 @@ def test_bad_input_at_a_start_is_one_line(
     assert code == 2
     assert line.startswith("prfaas: config: ")
     assert expected in line
+
+
+def test_a_full_disk_beneath_the_state_is_said_and_the_gateway_starts(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A host that comes back with a full disk has to serve: one line on the way, then the gateway."""
+    started: list[Any] = []
+    monkeypatch.setattr("prfaas.gateway.serve.serve", lambda *arguments: started.append(arguments))
+    full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=0, f_favail=0)
+    monkeypatch.setattr("os.statvfs", lambda folder: full)
+    tree = site_tree()
+    tree["gateway"]["state_file"] = str(tmp_path / "state.json")
+    assert run("gateway", "--config", write(tmp_path, tree)) == 0
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "0 MB free" in line]
+    assert f"{tmp_path}: 0 MB free (gateway.state_file)" in line
+    assert f"du -xh {tmp_path}" in line
+    assert len(started) == 1
+
+
+@pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize("arguments", [("-tp", "2"), ("--pipeline_parallel_size=2",)])
+def test_more_than_one_worker_is_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """The connector would say so in a stack trace, once the model is loaded."""
+    path = write(tmp_path, site_tree())
+    code, line = start(run, capsys, "engine", "--site", "edge", "--config", path, "--", *arguments)
+    assert code == 2
+    assert "-parallel-size 2 is refused: leave it out" in line
 
 
 @pytest.mark.usefixtures("vllm")

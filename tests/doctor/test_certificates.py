@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from prfaas.config import Config, TlsConfig, parse_config
 from prfaas.doctor.certificates import DAY_S, check_certificates, read_site
@@ -93,6 +94,37 @@ def test_an_expired_authority_is_found(config: Config) -> None:
     """It outlives its certificates by years, and ends all the same."""
     far = check_certificates(Scope(config, "edge"), NOW_S + 50 * 365 * DAY_S)
     assert ("certificates.expired", "sites.edge.tls.ca") in [(each.code, each.where) for each in far.findings]
+
+
+def both_authorities(config: Config, tmp_path: Path, own_of: str) -> Config:
+    """In the midst of a change of authorities, old and new in ``ca``: the old one ends within the month."""
+    old, new = make_authority(NOW - datetime.timedelta(days=340), days=365), make_authority(NOW)
+    issued_by = {"old": old, "new": new}[own_of]
+    write_site_certificate(tmp_path, "edge", *make_site_certificate(issued_by, "edge", ["edge.site.prfaas"], NOW, 365))
+    pems = [each.certificate.public_bytes(serialization.Encoding.PEM) for each in (old, new)]
+    (tmp_path / "ca.crt").write_bytes(b"".join(pems))
+    return config
+
+
+@pytest.mark.parametrize("after_days", [0, 100])
+def test_an_old_authority_that_nothing_needs_is_a_note(config: Config, tmp_path: Path, after_days: float) -> None:
+    """Near its end or past it: to be dropped, and by no means to be made anew."""
+    changing = both_authorities(config, tmp_path, own_of="new")
+    [one] = check_certificates(Scope(changing, "edge"), NOW_S + after_days * DAY_S).findings
+    assert (one.code, one.level, one.where) == ("certificates.spare", "note", "sites.edge.tls.ca")
+    assert one.way_out.startswith("drop it from ")
+
+
+@pytest.mark.parametrize(("after_days", "code"), [(0, "certificates.ending"), (100, "certificates.expired")])
+def test_an_old_authority_that_is_needed_is_left_for_the_new_one(
+    config: Config, tmp_path: Path, after_days: float, code: str
+) -> None:
+    """The site's own certificate is of the old one still: it is renewed with the new one, which stays."""
+    changing = both_authorities(config, tmp_path, own_of="old")
+    [one] = check_certificates(Scope(changing, "edge"), NOW_S + after_days * DAY_S).findings
+    assert (one.code, one.where) == (code, "sites.edge.tls.ca")
+    assert "with the other authority's ca.key" in one.way_out
+    assert "remove" not in one.way_out
 
 
 def test_another_name_is_found(config: Config, tmp_path: Path) -> None:

@@ -70,13 +70,41 @@ async def test_an_api_without_the_connector_is_found() -> None:
     assert {each.where for each in checked.findings} == {"engines.cloud-0.kv", "engines.cloud-0.kv (its data port)"}
 
 
-def test_an_engine_of_another_machine_that_is_down_is_a_problem() -> None:
-    """It would be a note if it was to be started here."""
+def test_an_engine_of_another_site_that_is_down_is_a_problem() -> None:
+    """It would be a note if it was to be started here, or in this site: there engines come up with the rest."""
     scope = Scope(sites(), "edge")
     refused = {port: Reached("nobody listens", True) for port in scope.listeners_of("cloud-0")}
     assert codes(judge_engine(scope, "cloud-0", Seen(False, refused))) == ["engines.down"]
+    refused = {port: Reached("nobody listens", True) for port in scope.listeners_of("edge-0")}
+    assert codes(judge_engine(scope, "edge-0", Seen(False, refused))) == ["engines.not_started"]
     silent = {port: Reached("no answer within 5 s") for port in scope.listeners_of("cloud-0")}
     assert codes(judge_engine(scope, "cloud-0", Seen(False, silent))) == ["ports.unreachable"] * 3
+
+
+async def test_answers_that_are_lost_are_no_engine_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are made and nothing comes over them, as where the MTU is wrong on the way: no start mends that."""
+    monkeypatch.setattr(asking, "ASK_S", 0.5)
+    monkeypatch.setattr("prfaas.doctor.engines.is_here", lambda ips: False)
+    config = sites()
+    ports = Scope(config, "edge").listeners_of("cloud-0")
+    silent = [socket.create_server((each.host, each.port)) for each in ports]
+    with mover(config, "edge-0"):
+        async with http(config, "edge-0"):
+            findings = (await look(config)).findings
+    for each in silent:
+        each.close()
+    assert [(each.code, each.where) for each in findings] == [
+        ("engines.silent", "engines.cloud-0.url"),
+        ("engines.silent", "engines.cloud-0.kv"),
+    ]
+    assert all("ping -M do -s 1472 127.0.0.1" in each.way_out for each in findings)
+
+
+def test_an_engine_of_this_machine_that_does_not_answer_hangs() -> None:
+    """No network is between, so nothing is said of packets."""
+    late = MoverAnswer(problem="no answer within 5 s", reason="late")
+    [one] = judge_engine(Scope(sites(), "edge"), "edge-0", Seen(True, {}, None, late))
+    assert (one.code, one.way_out) == ("engines.silent", "look at the engine's log, and restart it")
 
 
 async def test_two_revisions_of_a_model_are_found() -> None:
@@ -290,5 +318,5 @@ async def test_asking_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = time.monotonic()
         answer = await asking.ask_http(f"http://127.0.0.1:{silent.getsockname()[1]}", None)
-        assert "does not answer as vLLM does" in answer.problem
+        assert answer.is_late
         assert time.monotonic() - began_s < 30

@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from prfaas.config import LinkConfig, parse_config
-from prfaas.doctor.links import check_links, judge_failure, judge_link
+from prfaas.config import Config, LinkConfig, parse_config
+from prfaas.doctor.asking import MoverAnswer
+from prfaas.doctor.links import PROBER_TLS_GBPS, check_links, judge_failure, judge_link
 from prfaas.doctor.network import Reached
 from prfaas.doctor.scope import Scope
 from prfaas.errors import TransferFailed
@@ -20,7 +21,8 @@ from prfaas.transport.probe import NothingCame, Probed, ProbeOrder, probe
 from prfaas.transport.settings import RateLimit
 from prfaas.transport.transfer_pb2_grpc import KvLinkServicer, add_KvLinkServicer_to_server
 from prfaas.wire import transfer_pb2 as pb
-from tests.doctor.stage import codes, mover, site_tree, sites
+from tests.doctor.stage import codes, free_pair, mover, site_tree, sites
+from tests.ports import free_port
 from tests.transport.movers import TinyEngine
 
 QUICK = ProbeOrder(duration_s=2.0, size_bytes=8 << 20, connections=2)
@@ -37,7 +39,7 @@ async def test_a_link_is_measured_from_its_first_engine_that_answers() -> None:
     config = sites()
     with mover(config, "cloud-0"):
         checked = await check_links(Scope(config, "edge"), QUICK)
-    assert codes(checked) == ["links.fast"]
+    assert set(codes(checked)) - {"links.lossy"} == {"links.fast"}  # a busy machine may lose segments even here
     assert checked.figures["cloud to edge: gbps"] > 0.001
     assert checked.figures["cloud to edge: mtu_bytes"] >= 1280
     assert checked.figures["cloud to edge: rtt_ms"] > 0
@@ -59,6 +61,25 @@ async def test_a_link_that_is_as_configured_is_fine() -> None:
         limited.close()
     assert checked.figures["cloud to edge: gbps"] < 0.016
     assert "links.fast" not in codes(checked)
+
+
+async def test_engines_of_a_link_are_asked_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that are silent take no longer than one, so that a site behind a closed firewall is told in time."""
+    tree = site_tree()
+    for number in range(1, 6):
+        url, kv = f"http://127.0.0.1:{free_port()}", f"127.0.0.1:{free_pair()}"
+        tree["engines"][f"cloud-{number}"] = {**tree["engines"]["cloud-0"], "url": url, "kv": kv}
+    everyone = asyncio.Barrier(6)
+
+    async def silent(config: Config, site: str, engine: str) -> MoverAnswer:
+        await everyone.wait()
+        return MoverAnswer(problem="no answer within 5 s", reason="silent")
+
+    monkeypatch.setattr("prfaas.doctor.links.ask_mover", silent)
+    async with asyncio.timeout(60):
+        [one] = (await check_links(Scope(parse_config(tree), "edge"), QUICK)).findings
+    assert one.code == "links.unmeasured"
+    assert "none of cloud-0, cloud-1, " in one.what
 
 
 async def test_a_link_without_an_engine_that_answers_is_told() -> None:
@@ -94,6 +115,23 @@ def test_a_rate_limit_is_what_is_expected() -> None:
     limited = LINK.model_copy(update={"rate_limit_gbps": 5})
     assert codes(judge_link(LINK, probed(4.9), 0.04, WHOLE)) == ["links.slow"]
     assert codes(judge_link(limited, probed(4.9), 0.04, WHOLE)) == []
+
+
+@pytest.mark.parametrize(("measured", "found"), [(5.7, []), (5.5, ["links.slow"])])
+def test_a_link_is_judged_by_what_can_be_measured(measured: float, found: list[str]) -> None:
+    """Of 40 Gb/s one engine and one doctor show 8 with TLS: 70 % of that is as good as it gets."""
+    fast = LINK.model_copy(update={"bandwidth_gbps": 40})
+    assert codes(judge_link(fast, probed(measured), 0.04, WHOLE, most_gbps=PROBER_TLS_GBPS)) == found
+
+
+async def test_what_a_fast_link_has_is_told_as_the_least() -> None:
+    """Over loopback, which is configured with more than can be measured."""
+    tree = site_tree()
+    tree["links"][0]["bandwidth_gbps"] = 1000
+    config = parse_config(tree)
+    with mover(config, "cloud-0"):
+        checked = await check_links(Scope(config, "edge"), QUICK)
+    assert checked.seen[0].startswith("cloud to edge: at least ")
 
 
 def test_failures_are_told_apart() -> None:

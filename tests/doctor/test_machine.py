@@ -1,6 +1,8 @@
 """Disks, open files and GPUs, as a test has them."""
 
 import os
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from prfaas.doctor.machine import (
     check_disks,
     check_files,
     check_gpus,
+    has_gpu_build,
     judge_disk,
     judge_files,
     judge_gpus,
@@ -48,6 +51,12 @@ def test_this_machines_disks_are_read() -> None:
 def test_a_disk_is_full_of_bytes_or_of_files(space: Space, code: str) -> None:
     """Both ways to be full, and the warning before."""
     assert codes(judge_disk("/tmp", "sockets", space)) == ([code] if code else [])
+
+
+def test_a_full_disk_beneath_the_state_is_a_problem_of_its_own() -> None:
+    """Nothing can be drained, and the gateway goes on: by bytes, and by files."""
+    for space in (Space(FULL_BYTES - 1, None), Space(500 * GB, 3)):
+        assert codes(judge_disk("/state", "gateway.state_file", space)) == ["machine.state_disk"]
 
 
 def test_a_folder_that_is_gone_is_found(tmp_path: Path) -> None:
@@ -136,9 +145,23 @@ FREE, BUSY = Gpu("H100", 80 * GB, GB), Gpu("H100", 80 * GB, 40 * GB)
 def test_gpus_are_read_and_the_library_is_closed() -> None:
     """Names come as bytes or text; without a driver there are none."""
     nvml = FakeNvml(FREE, BUSY)
-    assert read_gpus(nvml) == [FREE, BUSY]
+    assert read_gpus(nvml) == [FREE, replace(BUSY, number=1)]
     assert not nvml.is_open
     assert read_gpus(FakeNvml(has_driver=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"), [("1", [1]), ("0,1", [0, 1]), (" 1 , 7", [1]), ("", []), ("-1", []), ("GPU-5a1b", [0, 1])]
+)
+def test_gpus_that_an_engine_does_not_see_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, visible: str, numbers: list[int]
+) -> None:
+    """Another engine of this machine has the others; they keep their numbers."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.number for gpu in read_gpus(FakeNvml(FREE, BUSY))] == numbers
+    [one] = judge_gpus({"edge-0": 1}, [replace(BUSY, number=3)], is_running=False)
+    assert one.what.startswith("GPU 3 (H100): ")
+    assert "if that is no engine of yours" in one.way_out
 
 
 def with_gpus(count: int | None) -> Config:
@@ -174,15 +197,32 @@ async def test_gpus_are_looked_at_for_engines_of_this_machine() -> None:
         return check_gpus(Scope(config, "edge"), nvml, is_gpu_build)
 
     nobody, one = FakeNvml(has_driver=False), FakeNvml(FREE)
-    assert codes(await check(with_gpus(1), nobody)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(2), one)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(1), one)) == []
+    assert codes(await check(with_gpus(1), nobody)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(2), one)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(1), one)) == ["engines.unsupported"]
     assert codes(await check(with_gpus(None), nobody)) == []
-    assert codes(await check(with_gpus(None), nobody, is_gpu_build=True)) == ["machine.gpu"]
-    assert codes(await check(with_gpus(0), nobody, is_gpu_build=True)) == []
+    assert codes(await check(with_gpus(None), nobody, is_gpu_build=True)) == ["engines.unsupported", "machine.gpu"]
+    assert codes(await check(with_gpus(0), nobody, is_gpu_build=True)) == ["engines.unsupported"]
     tree = site_tree(gpus=1)
     tree["engines"]["edge-0"] |= {"url": "http://192.0.2.1:8000", "kv": "192.0.2.1:7000"}
     assert codes(await check(parse_config(tree), nobody)) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "is_gpu_build"), [({}, False), ({"vllm": "0.32.0"}, True), ({"vllm": "0.32.0+cpu"}, False)]
+)
+def test_which_build_of_vllm_is_installed(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], is_gpu_build: bool
+) -> None:
+    """The one for CPUs has another name, or says so in its version."""
+
+    def version(package: str) -> str:
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert has_gpu_build() is is_gpu_build
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from prfaas.config import parse_config
 from prfaas.doctor import network
+from prfaas.doctor.finding import Checked
 from prfaas.doctor.network import addresses, binding_error, is_here, reach
 from prfaas.doctor.ports import check_names, check_ports, judge_port
 from prfaas.doctor.scope import Listener, Scope
@@ -79,6 +80,49 @@ async def test_unknown_hosts_are_found() -> None:
     assert "getent hosts cloud.invalid" in one.way_out
     assert "127.0.0.1: 127.0.0.1" in checked.seen
     assert codes(await check_names(Scope(sites(), "edge"))) == []
+
+
+async def named(monkeypatch: pytest.MonkeyPatch, ips: list[str], site: str, host: str = "cloud.example") -> Checked:
+    """The names, where that of the cloud's engine leads there."""
+    tree = site_tree()
+    tree["engines"]["cloud-0"] |= {"url": f"http://{host}:8102", "kv": f"{host}:7111"}
+
+    async def resolved(host: str) -> list[str]:
+        return ips if host == "cloud.example" else ["127.0.0.1"]
+
+    monkeypatch.setattr("prfaas.doctor.ports.addresses", resolved)
+    return await check_names(Scope(parse_config(tree), site))
+
+
+async def test_an_own_name_that_leads_to_loopback_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian has the host's own name at 127.0.1.1: the engine would start, and nobody else would reach it."""
+    [one] = (await named(monkeypatch, ["127.0.1.1"], "cloud")).findings
+    assert (one.code, one.where) == ("names.loopback", "engines.cloud-0.url")
+    assert "/etc/hosts" in one.way_out
+
+
+@pytest.mark.parametrize(
+    ("ips", "site", "host"),
+    [
+        (["127.0.1.1", "10.0.0.7"], "cloud", "cloud.example"),
+        (["127.0.1.1"], "edge", "cloud.example"),  # its end of a tunnel, or a forward
+        (["127.0.0.1"], "cloud", "127.0.0.1"),
+        (["127.0.0.1"], "cloud", "localhost"),
+    ],
+)
+async def test_loopback_may_be_meant(monkeypatch: pytest.MonkeyPatch, ips: list[str], site: str, host: str) -> None:
+    """Beside another address, on the side that dials, and where a tunnel ends."""
+    assert "names.loopback" not in codes(await named(monkeypatch, ips, site, host))
+
+
+async def test_a_site_whose_engines_are_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A public address that is translated on the way: the host does not have it, and cannot listen there."""
+    [one] = (await named(monkeypatch, ["192.0.2.1"], "cloud")).findings
+    assert (one.code, one.where) == ("names.elsewhere", "sites.cloud")
+    assert one.what.endswith("cloud.example leads to 192.0.2.1")
+    assert "let cloud.example lead to an address of this machine here, in /etc/hosts" in one.way_out
+    assert codes(await named(monkeypatch, ["192.0.2.1", "127.0.0.1"], "cloud")) == []
+    assert codes(await named(monkeypatch, ["192.0.2.1"], "edge")) == []
 
 
 async def test_free_ports_are_fine() -> None:

