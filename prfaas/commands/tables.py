@@ -9,6 +9,9 @@ from rich.text import Text
 
 Cell = str | Text
 
+NARROW = 60
+"""Columns of a terminal on which the figures alone may not fit; there all are cut alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -29,7 +32,16 @@ class Column:
 def fitting(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int, title: str = "") -> Table:
     """A table of the columns that a terminal of ``width`` has room for; rows have a cell for every column."""
     shown = [at for at, column in enumerate(columns) if column.from_width <= width]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+    # Only in a table as wide as the terminal does a column with a ratio get what the others leave, and not the reverse.
+    has_text = width >= NARROW and any(columns[at].is_text for at in shown)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        expand=has_text,
+    )
     for at in shown:
         column = columns[at]
         table.add_column(
