@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 Cell = str | Text
 
-GAP = 3
-"""Columns of the terminal between two of a table."""
+NARROW = 60
+"""Columns of a terminal on which the figures alone may not fit; there all are cut alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,16 @@ class Column:
 def fitting(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int, title: str = "") -> Table:
     """A table of the columns that a terminal of ``width`` has room for; rows have a cell for every column."""
     shown = [at for at, column in enumerate(columns) if column.from_width <= width]
-    rows = list(rows)
-    figures = [at for at in shown if not columns[at].is_text]
-    room = (
-        width - GAP - sum(GAP + max(map(_width, (columns[at].heading, *(row[at] for row in rows)))) for at in figures)
+    # Only in a table as wide as the terminal does a column with a ratio get what the others leave, and not the reverse.
+    has_text = width >= NARROW and any(columns[at].is_text for at in shown)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        expand=has_text,
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
     for at in shown:
         column = columns[at]
         table.add_column(
@@ -46,12 +49,8 @@ def fitting(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: in
             justify="right" if column.is_number else "left",
             no_wrap=True,
             overflow="ellipsis",
-            max_width=room if column.is_text and room > 0 else None,
+            ratio=1 if column.is_text else None,
         )
     for row in rows:
         table.add_row(*(row[at] for at in shown))
     return table
-
-
-def _width(cell: Cell) -> int:
-    return cell.cell_len if isinstance(cell, Text) else cell_len(cell)

@@ -32,7 +32,9 @@ class Settings:
         send_mib, receive_mib: staging for caches on their way out and in.
         load_share: share of the engine's blocks that loads may hold while they wait.
         data_connections: TCP connections per peer for cache bytes.
-        rate_limits: ``{"peers": [engine id, ...], "gbps": number}``: caches leave for these no faster, together.
+        rate_limits: ``{"peers": [engine id, ...], "gbps": number}``: caches leave for these no faster, together; with 0
+            as fast as they can, which a probe is allowed only on behalf of an engine that is named where others are
+            limited.
         link_gbps: bandwidth of the widest link of this site, for the metrics' utilisation; 0 when unknown.
         adapters: folder of each LoRA adapter by name, as vLLM is given them; caches of others stay here.
         heartbeat_s, lease_s: how often peers show that they live, and how long silence is borne.
@@ -121,11 +123,11 @@ class Settings:
 
 def _rate_limit(value: Any) -> RateLimit:
     match value:
-        case {"peers": [*peers], "gbps": int() | float() as gbps, **others} if gbps > 0 and not others:
+        case {"peers": [*peers], "gbps": int() | float() as gbps, **others} if gbps >= 0 and not others:
             return RateLimit(tuple(str(peer) for peer in peers), gbps * 125e6)
     raise ConfigError(
         f"kv_connector_extra_config.rate_limits has {value!r}; an entry has 'peers', a list of engine ids, and "
-        "'gbps', a positive number"
+        "'gbps', a number, 0 for no limit"
     )
 
 

@@ -44,6 +44,8 @@ async def watch_fleet(live: Live) -> None:
                 for task in watching:
                     task.cancel()
                 await asyncio.gather(*watching, return_exceptions=True)
+                for name in services.config.engines.keys() - live.now.config.engines.keys():
+                    live.now.metrics.forget(name)  # what it answered after it was taken out of the configuration
     finally:
         await prefixes.aclose()
 

@@ -123,11 +123,7 @@ def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> 
         "also_dials": also_dials,
         "grpc_peers": [peer.kv for peer in over_grpc.values()],
         "serves_tcp": serves_neighbours or _serves_a_tcp_link(config, engine.site),
-        "rate_limits": [
-            {"peers": list(config.engines_able(link.target, "decode")), "gbps": link.rate_limit_gbps}
-            for link in config.links
-            if link.source == engine.site and link.rate_limit_gbps is not None
-        ],
+        "rate_limits": _rate_limits(config, engine.site),
         "tls": tls_settings(config, engine.site),
         "adapters": dict(config.model.adapters),
         "link_gbps": max(
@@ -144,6 +140,17 @@ def _transfer_config(config: Config, engine_name: str, engine: EngineConfig) -> 
         "engine_id": engine_name,
         "kv_connector_extra_config": extra,
     }
+
+
+def _rate_limits(config: Config, source: str) -> list[dict[str, object]]:
+    """Of the links from a site; where one has a limit, the others are told as well, for a mover that knows of limits
+    holds whom it does not know to the smallest when it is probed."""
+    links = [link for link in config.links if link.source == source]
+    if all(link.rate_limit_gbps is None for link in links):
+        return []
+    return [
+        {"peers": list(config.engines_able(link.target, "decode")), "gbps": link.rate_limit_gbps or 0} for link in links
+    ]
 
 
 def _dialed(config: Config, engine_name: str, engine: EngineConfig) -> tuple[list[str], list[str]]:

@@ -5,7 +5,8 @@ can be searched for. Values that are worth searching for are given as ``extra`` 
 ``site`` ... ; the request's id comes by itself.
 
 No line holds a prompt or a key. Our messages do not; exceptions' own texts may quote anything, so of all but ours and
-the system's only type and place are written. Libraries log no finer than ``info``, whatever is wanted of us.
+the system's only type and place are written, and of asyncio's messages, which quote exceptions and arguments, what is
+before those. Libraries log no finer than ``info``, whatever is wanted of us.
 """
 
 import json
@@ -160,7 +161,10 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    return _plain(record.getMessage())
+    message = record.getMessage()
+    if record.name == "asyncio":  # "Exception in callback f('...')", and lines with the repr of a task or a future
+        message = message.partition("\n")[0].partition("(")[0]
+    return _plain(message)
 
 
 def _plain(text: str) -> str:

@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
-from prfaas.errors import TransferFailed
 from prfaas.transport.noise import JOIN_WAIT_S, Probes
 from prfaas.transport.settings import MoverConfig
 from prfaas.wire import transfer_pb2 as pb
 from prfaas.wire.description import Description
 from prfaas.wire.pace import Pace
 from prfaas.wire.session import VERSIONS
+
+log = logging.getLogger(__name__)
 
 
 class Look:
@@ -29,7 +31,7 @@ class Look:
         pace: Callable[[str], Pace],
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``pace`` is how fast cache bytes may leave for an engine; ``data_port`` is announced."""
+        """``pace`` is how fast noise may leave for an engine; ``data_port`` is announced."""
         self.names = config.tls.may_look(config.listen) if config.tls else None
         self._config, self._data_port = config, data_port
         self._probes, self._pace, self._unix_ns = probes, pace, unix_ns
@@ -48,17 +50,17 @@ class Look:
             unix_ns=self._unix_ns(),
         )
 
-    async def probe(self, request: pb.ProbeRequest) -> AsyncIterator[pb.ProbeReply]:
+    async def probe(self, request: pb.ProbeRequest, caller: str) -> AsyncIterator[pb.ProbeReply]:
         """Say how to join, send noise, say how much it was. Ends with the request's time, or when its caller leaves.
+        ``caller`` is its address, for the log: what it says of itself is its word.
 
         Raises:
             RemoteProtocolError: a request out of bounds.
             TransferFailed: another probe runs.
         """
         noise = self._probes.begin(request, self._pace(request.engine_id))
-        if noise is None:
-            raise TransferFailed("another probe runs there: try again in some seconds")
         try:
+            await asyncio.sleep(self._probes.pause_s())  # until transfers have had the link as long as the last probe
             yield pb.ProbeReply(token=noise.token, data_port=self._data_port)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(JOIN_WAIT_S):
@@ -72,4 +74,6 @@ class Look:
                 retransmitted_segments=noise.retransmitted_segments,
             )
         finally:
-            self._probes.end(noise)
+            took_s = self._probes.end(noise)
+            who = request.engine_id or "no engine"
+            log.info("a probe of %s for %s sent %d bytes in %.1f s", caller, who, noise.sent_bytes, took_s)

@@ -189,7 +189,7 @@ class Mover:
         tick_s = self._config.heartbeat_s / 4
         announced = data_port.port if data_port else 0
         streams = ControlStreams(self._us, self._saves, self._clock, announced, tick_s)
-        look = Look(self._config, announced, self._probes, self._saves.pace)
+        look = Look(self._config, announced, self._probes, self._saves.probe_pace)
         service = KvLink(streams, self._reports, self.statistics, self._config.tls, self._prefixes, look)
         data = DataService(self._data_owners, service.admit_decode)
         server, bound = serve(service, data, host, int(port), self._ring)

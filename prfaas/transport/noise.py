@@ -6,11 +6,12 @@ import os
 import secrets
 
 from prfaas.clock import Clock
-from prfaas.errors import RemoteProtocolError
+from prfaas.errors import RemoteProtocolError, TransferFailed
 from prfaas.transport.data_socket import TOKEN_BYTES
 from prfaas.transport.data_stream import DataStream
 from prfaas.transport.tcp_info import read_tcp_info
 from prfaas.wire import transfer_pb2 as pb
+from prfaas.wire.control import MAX_TEXT
 from prfaas.wire.pace import Pace
 
 MAX_PROBE_BYTES = 16 << 30
@@ -37,6 +38,7 @@ class Noise:
         sent_bytes: handed to connections.
         sent_segments, retransmitted_segments: of connections that have ended.
         began: set with the first connection.
+        began_s: when that was; None while there is none.
         ended: set when all is sent, or nothing can be sent any more.
     """
 
@@ -44,6 +46,7 @@ class Noise:
         self.token = secrets.token_bytes(TOKEN_BYTES)
         self.sent_bytes = self.sent_segments = self.retransmitted_segments = 0
         self.began, self.ended = asyncio.Event(), asyncio.Event()
+        self.began_s: float | None = None
         self._left_bytes, self._connections = size_bytes, connections
         self._pace, self._clock = pace, clock
         self._block = memoryview(os.urandom(BLOCK_BYTES))  # a network that compresses would flatter itself
@@ -59,6 +62,8 @@ class Noise:
         if self.ended.is_set() or connection in self._joined or len(self._joined) >= self._connections:
             return False
         self._joined[connection] = _NoiseSender(stream, self)
+        if self.began_s is None:
+            self.began_s = self._clock.now_s()
         self.began.set()
         self._joined[connection].pump()
         return True
@@ -149,17 +154,20 @@ class _NoiseSender:
 
 
 class Probes:
-    """The probe that runs, if one does: two at a time would each measure a part of the link."""
+    """The probe that runs, if one does: two at a time would each measure a part of the link. One after the other they
+    have half of its time at most: each is followed by a pause as long as it was."""
 
     def __init__(self, clock: Clock) -> None:
         self.running: list[Noise] = []
         self._clock = clock
+        self._rested_s = clock.now_s()
 
-    def begin(self, request: pb.ProbeRequest, pace: Pace) -> Noise | None:
-        """Make a probe; whoever gets it has to ``end`` it. None while another runs.
+    def begin(self, request: pb.ProbeRequest, pace: Pace) -> Noise:
+        """Make a probe, to be joined after ``pause_s``; whoever gets it has to ``end`` it.
 
         Raises:
             RemoteProtocolError: out of bounds.
+            TransferFailed: another one runs.
         """
         is_fitting = (
             0 < request.size_bytes <= MAX_PROBE_BYTES
@@ -169,13 +177,25 @@ class Probes:
         if not is_fitting:
             most = f"{MAX_PROBE_BYTES} bytes, {MAX_PROBE_S:g} s and {MAX_PROBE_CONNECTIONS} connections"
             raise RemoteProtocolError(f"a probe has up to {most}")
+        if len(request.engine_id) > MAX_TEXT:
+            raise RemoteProtocolError(f"a probe for an engine's name of up to {MAX_TEXT} characters")
         if self.running:
-            return None
+            raise TransferFailed("another probe runs there: try again in some seconds")
         noise = Noise(request.size_bytes, request.connections, pace, self._clock)
         self.running.append(noise)
         return noise
 
-    def end(self, noise: Noise) -> None:
-        """The probe is over."""
+    def pause_s(self) -> float:
+        """How long the link has to be left alone after the last probe: at most ``MAX_PROBE_S``, as a probe is."""
+        return max(0.0, self._rested_s - self._clock.now_s())
+
+    def end(self, noise: Noise) -> float:
+        """The probe is over; the seconds that it took of the link."""
         noise.close()
         self.running.remove(noise)
+        if noise.began_s is None:
+            return 0.0
+        now_s = self._clock.now_s()
+        took_s = now_s - noise.began_s
+        self._rested_s = now_s + took_s
+        return took_s

@@ -65,6 +65,8 @@ class Saves:
         self._owners: dict[str, AcceptedSession] = {}
         self._doorway: Doorway[AcceptedSession] = Doorway()
         self._no_limit = Pace(0.0, clock.now_s())
+        slowest_bytes_s = min((limit.bytes_s for limit in config.rate_limits if limit.bytes_s), default=0.0)
+        self._strangers_pace = Pace(slowest_bytes_s, clock.now_s())
         self._paces: dict[str, Pace] = {}
         for limit in config.rate_limits:
             self._paces |= dict.fromkeys(limit.peers, Pace(limit.bytes_s, clock.now_s()))
@@ -174,6 +176,11 @@ class Saves:
     def pace(self, peer: str) -> Pace:
         """How fast cache bytes may leave for a decode engine; engines of one link share it."""
         return self._paces.get(peer, self._no_limit)
+
+    def probe_pace(self, peer: str) -> Pace:
+        """How fast noise may leave on behalf of a decode engine. The name is its caller's word alone: whom no limit
+        names gets the smallest of them, in a bucket of its own."""
+        return self._paces.get(peer, self._strangers_pace)
 
     def gone(self, session: AcceptedSession, reason: str) -> None:
         """A session is over."""

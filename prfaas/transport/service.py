@@ -100,7 +100,7 @@ class KvLink(KvLinkServicer):
         """Noise for whoever would load caches from here; one at a time."""
         await self.admit_decode(context)
         try:
-            async for reply in self._look.probe(request):
+            async for reply in self._look.probe(request, context.peer()):
                 yield reply
         except RemoteProtocolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

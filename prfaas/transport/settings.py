@@ -52,7 +52,7 @@ class RateLimit:
 
     Attributes:
         peers: their engine ids.
-        bytes_s: payload bytes a second.
+        bytes_s: payload bytes a second; 0 for no limit.
     """
 
     peers: tuple[str, ...]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from prfaas.commands.benching.load import Answer, Answers, Load
 from prfaas.commands.benching.report import summary
@@ -13,7 +14,17 @@ from tests.commands.conftest import Ask
 from tests.commands.gateways import config_file, process
 from tests.gateway.access.test_access import KEYS, guarded
 from tests.gateway.fakes import Stand
-from tests.gateway.stub_engine import break_off, hold, refuse
+from tests.gateway.stub_engine import (
+    EVENTS,
+    Call,
+    Script,
+    answer_at_once,
+    begin_stream,
+    break_off,
+    hold,
+    one_after_another,
+    refuse,
+)
 from tests.ports import free_port
 
 
@@ -47,6 +58,31 @@ async def test_failed_requests_are_told(running: Stand, tmp_path: Path, script: 
     assert told.json["all"]["failed"] == 3
     assert told.json["all"]["ttft_s"]["p50"] is None
     assert told.err.startswith("prfaas: 3 of 3 requests failed, the first: ")
+
+
+@pytest.mark.parametrize("event", ["[1]", "7", '{"usage": 3}', '{"usage": {"completion_tokens": [1]}}', "no JSON"])
+async def test_events_of_another_shape(running: Stand, tmp_path: Path, event: str) -> None:
+    """Such an answer has failed, and the others count."""
+    told_so = begin_with(f"data: {event}\n\n".encode())
+    running.edge.script = one_after_another(told_so, answer_at_once)
+    options = ("-n", "2", "-j", "1", "--prompt-tokens", "2", "--json")
+    told = await process("bench", *options, "--config", config_file(tmp_path, running))
+    assert (told.code, told.json["all"]["failed"]) == (1, 1)
+    assert told.json["all"]["ttft_s"]["p50"] is not None
+    assert told.err.startswith("prfaas: 1 of 2 requests failed, the first: ")
+
+
+def begin_with(event: bytes) -> Script:
+    """An event before the usual ones."""
+
+    async def script(call: Call, request: web.Request) -> web.StreamResponse:
+        response = await begin_stream(call, request)
+        await response.write(event)
+        for usual in EVENTS:
+            await response.write(usual)
+        return response
+
+    return script
 
 
 async def test_a_tenants_key(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def settings_of(**extra: Any) -> Settings:
 
 
 def test_rate_limits_are_read_in_bytes() -> None:
-    """Without any nothing is limited."""
-    limits = settings_of(rate_limits=[{"peers": ["edge-0", "edge-1"], "gbps": 2}]).rate_limits
-    assert limits == (RateLimit(("edge-0", "edge-1"), 250e6),)
+    """Without any nothing is limited; 0 is no limit for whoever is named."""
+    limits = settings_of(rate_limits=[{"peers": ["edge-0", "edge-1"], "gbps": 2}, {"peers": ["far-0"], "gbps": 0}])
+    assert limits.rate_limits == (RateLimit(("edge-0", "edge-1"), 250e6), RateLimit(("far-0",), 0.0))
     assert settings_of().rate_limits == ()
 
 
-@pytest.mark.parametrize("limit", [{"peers": ["a"]}, {"peers": "a", "gbps": 1}, {"peers": [], "gbps": 0}, 1])
+@pytest.mark.parametrize("limit", [{"peers": ["a"]}, {"peers": "a", "gbps": 1}, {"peers": [], "gbps": -1}, 1])
 def test_wrong_rate_limits_stop_the_start(limit: Any) -> None:
     """The message shows the entry and what one looks like."""
     with pytest.raises(ConfigError, match=r"rate_limits has .*; an entry has 'peers'"):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from prfaas.config import Config, parse_config
 from prfaas.gateway.fleet_view import FleetView
 from prfaas.gateway.live import ConfigSource, Live
 from prfaas.prefix import PrefixUpdate
-from prfaas.types import LinkStatistics
+from prfaas.types import LinkStatistics, MoverStatistics
 from tests.gateway.fakes import FakeReports, eventually
 from tests.gateway.stub_engine import (
     EVENTS,
@@ -73,6 +74,39 @@ async def test_reload_lets_a_removed_engine_end_its_requests() -> None:
         async with running.client.get(f"{running.url}/metrics") as listing:
             assert f'engine="{name}"' not in await listing.text()
         assert len(running.engines[name].calls) == 1
+
+
+async def test_last_answer_of_a_removed_engine_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mover's figures that come while it is being removed go with it, or they were shown for ever."""
+    figures, noted = MoverStatistics(links=(LinkStatistics("cloud-0", False),)), asyncio.Event()
+    async with wide(probe_interval_s=0.02) as running:
+        metrics, address = running.services.metrics, running.services.config.engines["edge-1"].kv
+        await eventually(lambda: "edge-1" in metrics.links._links)
+        others, forget, note = running.reports.statistics, metrics.forget, metrics.links.note
+        answer = asyncio.get_running_loop().create_future()
+
+        async def ask(target: str) -> MoverStatistics:
+            return await (answer if target == address else others(target))
+
+        def forget_too_soon(name: str) -> None:
+            if not answer.done():
+                answer.set_result(figures)
+            forget(name)
+
+        def note_it(name: str, links: Iterable[LinkStatistics]) -> None:
+            note(name, links)
+            if links == figures.links:
+                noted.set()
+
+        monkeypatch.setattr(metrics, "forget", forget_too_soon)
+        monkeypatch.setattr(metrics.links, "note", note_it)
+        monkeypatch.setattr(running.reports, "statistics", ask)
+        await asyncio.sleep(0.1)  # five rounds: the one that hangs has begun
+        del running.tree["engines"]["edge-1"]
+        assert (await running.post("/prfaas/reload"))[1] == {"changes": "removed edge-1"}
+        await noted.wait()
+        await eventually(lambda: metrics.links.of("edge-1") == ())
+        assert 'engine="edge-1"' not in metrics.exposition().decode()
 
 
 async def test_request_on_a_removed_engine_still_falls_back() -> None:

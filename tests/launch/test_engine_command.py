@@ -90,6 +90,21 @@ def test_a_links_rate_limit_holds_for_what_leaves_its_source() -> None:
     assert limits(limited, "edge-0") == limits(_config(), "cloud-0") == []
 
 
+def test_beside_a_limited_link_one_without_limit_is_told() -> None:
+    """Or a probe for its engines were held to the other's limit, as for strangers."""
+    tree = _config(rate_limit_gbps=0.98).model_dump(by_alias=True)
+    tree["sites"]["lab"] = tree["sites"]["edge"]
+    tree["engines"]["lab-0"] = {
+        **tree["engines"]["edge-0"],
+        "site": "lab",
+        "url": "http://127.0.0.1:8120",
+        "kv": "127.0.0.1:7301",
+    }
+    tree["links"] = [*tree["links"], {"from": "cloud", "to": "lab", "bandwidth_gbps": 10}]
+    extra = _transfer_config(engine_command(parse_config(tree), "cloud-0"))["kv_connector_extra_config"]
+    assert extra["rate_limits"] == [{"peers": ["edge-0"], "gbps": 0.98}, {"peers": ["lab-0"], "gbps": 0}]
+
+
 def test_decode_engines_dial_the_prefill_engines_linked_to_their_site() -> None:
     """Peers are the prefill engines of sites with a link to here: not decode engines, not unlinked sites."""
     transfer = _transfer_config(engine_command(_config(), "edge-0"))

@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -108,6 +110,44 @@ def test_exceptions_tell_where_and_not_what_they_quote(formatter: Any) -> None:
     assert "planted" not in line
     for part in ("test_logs.py", "ValueError", "TransferFailed: the link is down", "No space left", "ExceptionGroup"):
         assert part in line
+
+
+async def _fails(quoted: str) -> None:
+    raise ValueError(quoted)
+
+
+def _takes(argument: str) -> None:
+    raise ValueError(argument)
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter, TextFormatter])
+@pytest.mark.parametrize("how", ["task", "callback"])
+async def test_asyncio_does_not_quote(caplog: pytest.LogCaptureFixture, formatter: Any, how: str) -> None:
+    """Its message on a task that nobody awaited has the exception's text, and on a callback its arguments."""
+    loop = asyncio.get_running_loop()
+    if how == "task":
+        task = loop.create_task(_fails("planted"))
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+    else:
+        loop.call_soon(_takes, "planted")
+        await asyncio.sleep(0)
+    (made,) = (each for each in caplog.records if each.name == "asyncio")
+    assert "planted" in made.getMessage()
+    line = formatter(MOVER).format(made)
+    assert "planted" not in line
+    said = "Task exception was never retrieved" if how == "task" else "Exception in callback _takes"
+    for part in (said, "ValueError", "test_logs.py"):
+        assert part in line
+
+
+async def test_asyncio_does_not_quote_what_it_lists(caplog: pytest.LogCaptureFixture) -> None:
+    """Below its message it lists what it has at hand, protocols and transports with all that their reprs show."""
+    asyncio.get_running_loop().call_exception_handler({"message": "Fatal error", "protocol": "planted"})
+    (made,) = caplog.records
+    assert "planted" in made.getMessage()
+    assert told(made)["message"] == "Fatal error"
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter, TextFormatter])

@@ -30,6 +30,29 @@ def decision(request_id: str = "r", **changes: object) -> Decision:
     return plain
 
 
+def test_what_came_since_a_cursor_is_the_latest_first() -> None:
+    """After a cursor of this ring what was put since; after another's, a broken one or none all that is kept."""
+    ring = DecisionRing()
+    ring.put(decision("a"))
+    cursor = ring.cursor
+    for name in ("b", "c"):
+        ring.put(decision(name))
+    assert [each.request_id for each in ring.after(cursor)] == ["c", "b"]
+    epoch = cursor.partition("-")[0]
+    for strange in ("", "other-1", f"{epoch}-x", f"{epoch}-", f"{epoch}-²"):
+        assert [each.request_id for each in ring.after(strange)] == ["c", "b", "a"]
+    assert ring.after(ring.cursor) == []
+
+
+def test_one_decision_of_the_ring() -> None:
+    """By its request's id; None of an unknown one."""
+    ring = DecisionRing()
+    kept = decision("a")
+    ring.put(kept)
+    assert ring.get("a") is kept
+    assert ring.get("b") is None
+
+
 def test_ring_keeps_the_latest() -> None:
     """The oldest decision makes room; a decision of the same request is replaced in its place."""
     ring = DecisionRing(capacity=2)

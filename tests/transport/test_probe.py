@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prfaas.clock import ManualClock
 from prfaas.errors import RemoteProtocolError, TransferFailed
 from prfaas.transport.dialer import Dialer
+from prfaas.transport.look import Look
 from prfaas.transport.noise import MAX_PROBE_BYTES, Noise, Probes
 from prfaas.transport.probe import Arrivals, ProbeOrder, describe, probe
 from prfaas.transport.settings import RateLimit
@@ -26,6 +27,7 @@ from tests.ports import free_port
 from tests.transport.movers import CONFIG, Pair, TinyEngine, rows, statistics_of
 from tests.transport.site_certificates import NAMES, make_sites, settings, write_site
 
+SMALL = pb.ProbeRequest(size_bytes=1, duration_ms=1, connections=2)
 QUICK = ProbeOrder(duration_s=5.0, size_bytes=16 << 20, connections=3)
 EVERY_LINK = pytest.mark.parametrize("shared_pair", ["tcp", "grpc", "tls", "grpc-tls"], indirect=True)
 
@@ -107,15 +109,16 @@ async def test_one_who_leaves_frees_the_mover(shared_pair: Pair) -> None:
 
 
 async def test_a_probe_keeps_to_the_links_rate_limit() -> None:
-    """With 16 Mb/s for an engine, a probe on its behalf is no faster, however many connections it has."""
+    """With 16 Mb/s for an engine, a probe on its behalf is no faster, however many connections it has; nor is one on
+    behalf of nobody."""
     engine = TinyEngine("cloud", rate_limits=(RateLimit(("edge-0",), 2e6),))
     try:
         dialer = Dialer(engine.mover.listen, None)
         probed = await probe(dialer, ProbeOrder(duration_s=1.5, connections=4, engine_id="edge-0"))
         # A block is not split, so each connection may have sent one more.
         assert probed.received_bytes <= 1.5 * 2e6 + 5 * (256 << 10)
-        free = await probe(dialer, ProbeOrder(duration_s=1.5, size_bytes=64 << 20, engine_id="edge-1"))
-        assert free.received_bytes > probed.received_bytes
+        stranger = await probe(dialer, ProbeOrder(duration_s=1.5, connections=4, engine_id="nobody"))
+        assert stranger.received_bytes <= 1.5 * 2e6 + 5 * (256 << 10)
     finally:
         engine.close()
 
@@ -285,11 +288,58 @@ async def test_only_as_many_connections_join_as_were_ordered() -> None:
 
 
 async def test_probes_end_one_after_the_other() -> None:
-    """None while one runs; its end makes room."""
+    """Refused while one runs; its end makes room."""
     probes = Probes(ManualClock())
-    request = pb.ProbeRequest(size_bytes=1, duration_ms=1, connections=1)
-    noise = probes.begin(request, Pace(0.0, 0.0))
-    assert noise is not None
-    assert probes.begin(request, Pace(0.0, 0.0)) is None
+    noise = probes.begin(SMALL, Pace(0.0, 0.0))
+    with pytest.raises(TransferFailed, match="another probe runs there"):
+        probes.begin(SMALL, Pace(0.0, 0.0))
     probes.end(noise)
-    assert probes.begin(request, Pace(0.0, 0.0)) is not None
+    probes.begin(SMALL, Pace(0.0, 0.0))
+
+
+async def test_after_a_probe_the_link_rests_as_long_as_it_had_no_rest() -> None:
+    """Back to back they have half of the time; one that nobody joined cost nothing."""
+    clock = ManualClock()
+    probes = Probes(clock)
+    probes.end(probes.begin(SMALL, Pace(0.0, 0.0)))
+    assert probes.pause_s() == 0
+    noise = probes.begin(SMALL, Pace(0.0, 0.0))
+    clock.advance(5.0)
+    noise.join(FullStream(), 1)
+    clock.advance(2.0)
+    noise.join(FullStream(), 2)
+    clock.advance(1.0)
+    assert probes.end(noise) == 3
+    assert probes.pause_s() == 3
+    clock.advance(2.0)
+    assert probes.pause_s() == 1
+    clock.advance(2.0)
+    assert probes.pause_s() == 0
+
+
+async def test_noise_waits_out_the_pause_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody can join before, so none flows; then one line says whose it was and how much."""
+    clock = ManualClock()
+    probes = Probes(clock)
+    noise = probes.begin(SMALL, Pace(0.0, 0.0))
+    noise.join(FullStream(), 1)
+    clock.advance(0.2)
+    probes.end(noise)
+    look = Look(CONFIG, 7_001, probes, lambda engine: Pace(0.0, 0.0))
+    began_s = time.monotonic()
+    replies = look.probe(
+        pb.ProbeRequest(size_bytes=1, duration_ms=1, connections=1, engine_id="edge-0"), "ipv4:1.2.3.4:5"
+    )
+    first = await anext(replies)
+    assert time.monotonic() - began_s >= 0.2
+    assert first.data_port == 7_001
+    with caplog.at_level("INFO", logger="prfaas.transport.look"):
+        await replies.aclose()
+    assert "a probe of ipv4:1.2.3.4:5 for edge-0 sent 0 bytes in 0.0 s" in caplog.messages
+
+
+def test_an_engines_name_in_a_probe_is_bounded() -> None:
+    """It is written to the log."""
+    request = pb.ProbeRequest(size_bytes=1, duration_ms=1, connections=1, engine_id="x" * (MAX_TEXT + 1))
+    with pytest.raises(RemoteProtocolError, match="name of up to"):
+        Probes(ManualClock()).begin(request, Pace(0.0, 0.0))

@@ -250,3 +250,19 @@ def test_engines_of_one_link_share_its_rate() -> None:
     saves.pace("edge-0").spend(1_000_000)
     waits = [saves.pace(peer).wait_s(0.0) for peer in ("edge-0", "edge-1", "far-0", "unknown")]
     assert [wait_s > 0 for wait_s in waits] == [True, True, False, False]
+
+
+def test_a_probe_for_whom_no_limit_names_gets_the_smallest_in_its_own_bucket() -> None:
+    """The name is its caller's word: neither an unknown one nor none is free, and neither spends what is another's."""
+    limits = (RateLimit(("edge-0",), 2e6), RateLimit(("far-0",), 1e6), RateLimit(("free-0",), 0.0))
+    saves = Saves(replace(CONFIG, rate_limits=limits), cast(Staging, None), cast(EngineOut, None), ManualClock())
+    saves.probe_pace("unknown").spend(1_005_000)
+    waits = [saves.probe_pace(peer).wait_s(0.0) for peer in ("", "edge-0", "far-0", "free-0")]
+    assert waits == [pytest.approx(1.0), 0, 0, 0]
+    assert saves.probe_pace("edge-0") is saves.pace("edge-0")
+
+
+def test_without_limits_no_probe_is_limited() -> None:
+    """Nobody has to be named then."""
+    saves = Saves(CONFIG, cast(Staging, None), cast(EngineOut, None), ManualClock())
+    assert not saves.probe_pace("unknown").is_limited

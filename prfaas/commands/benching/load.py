@@ -157,7 +157,7 @@ async def _ask(http: aiohttp.ClientSession, load: Load, body: bytes, length: int
                     now_s, event = time.monotonic(), json.loads(line[6:])
                     if "error" in event:
                         error = own_words(line[6:])
-                    tokens = (event.get("usage") or {}).get("completion_tokens") or tokens
+                    tokens = int((event.get("usage") or {}).get("completion_tokens") or tokens)
                     if not event.get("choices"):
                         continue
                     if first_s is None:
@@ -167,6 +167,8 @@ async def _ask(http: aiohttp.ClientSession, load: Load, body: bytes, length: int
                     last_s = now_s
     except (aiohttp.ClientError, OSError, ValueError) as failed:
         error = str(failed) or type(failed).__name__
+    except (AttributeError, TypeError):
+        error = "the stream has an event of another shape than OpenAI's"
     if not error and not is_over:
         error = "the stream broke off"
     outputs = len(gaps_s) + (first_s is not None)

@@ -1,16 +1,14 @@
 // Asking the gateway: one question at a time, in the same rhythm, slower while it does not answer.
 
-const STORE = "prfaas.operator-key";
+import { Kept } from "./kept.js";
+
 const BASE = new URL("../prfaas/", import.meta.url);
 export const EVERY_S = 2;
 const PATIENCE_S = 10;
 const MOST_S = 30;
 
-export const key = {
-  get: () => sessionStorage.getItem(STORE) ?? "",
-  set: (value) => sessionStorage.setItem(STORE, value),
-  forget: () => sessionStorage.removeItem(STORE),
-};
+/** For this tab alone. */
+export const key = new Kept("sessionStorage", "prfaas.operator-key");
 
 export class Refused extends Error {
   constructor(status, message) {

@@ -4,12 +4,13 @@ import { ask, key, pauseAfter, Refused, Rhythm } from "./api.js";
 import { h, id, show } from "./dom.js";
 import { ago, plural } from "./format.js";
 import { news, remember } from "./history.js";
+import { Kept } from "./kept.js";
 import { drawMap } from "./map.js";
 import { drawControl, drawEngines, drawGlance, drawLinks } from "./panels.js";
 import { Requests } from "./decisions.js";
 
 const THEMES = ["system", "light", "dark"];
-const THEME = "prfaas.theme";
+const theme = new Kept("localStorage", "prfaas.theme");
 const MOST_NEWS = 4;
 
 let status = null;
@@ -114,8 +115,8 @@ function setTheme(name) {
 }
 
 id("theme").addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(localStorage.getItem(THEME) ?? "system") + 1) % THEMES.length];
-  localStorage.setItem(THEME, next);
+  const next = THEMES[(THEMES.indexOf(theme.get() || "system") + 1) % THEMES.length];
+  theme.set(next);
   setTheme(next);
 });
 id("pause").addEventListener("click", () => {
@@ -146,5 +147,5 @@ id("engines").addEventListener("click", (event) => {
 });
 new ResizeObserver(() => status && drawMap(id("map"), status)).observe(id("map"));
 
-setTheme(localStorage.getItem(THEME) ?? "system");
+setTheme(theme.get() || "system");
 rhythm.now();

@@ -1,10 +1,12 @@
 """A real Chromium, and what it sees of the page."""
 
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,6 +62,25 @@ async def launched() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+@asynccontextmanager
+async def opened_without_storage(profile: Path, url: str) -> AsyncIterator[Seen]:
+    """The page in a browser that lets no site keep anything, as its settings can say; ``profile`` is empty."""
+    (profile / "Default").mkdir()
+    settings = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (profile / "Default" / "Preferences").write_text(json.dumps(settings))
+    async with async_playwright() as playwright:
+        made = await playwright.chromium.launch_persistent_context(
+            str(profile), executable_path=chromium(), args=ARGUMENTS, timeout=PATIENCE_MS
+        )
+        made.set_default_timeout(PATIENCE_MS)
+        try:
+            seen = Seen(await made.new_page()).follow()
+            await seen.page.goto(f"{url}/dashboard")
+            yield seen
+        finally:
+            await made.close()
 
 
 @asynccontextmanager

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Error, expect
 
 from prfaas.gateway.operator_key import read_key
-from tests.gateway.dashboard.browser import PATIENCE_MS, Seen, launched, opened
+from tests.gateway.dashboard.browser import PATIENCE_MS, Seen, launched, opened, opened_without_storage
 from tests.gateway.dashboard.fleet import Populated, populated
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -194,6 +195,34 @@ async def test_the_operators_key(browser: Browser, tmp_path: Any) -> None:
         await page.click("#forget")
         await expect(page.locator("#key-form")).to_be_visible()
         assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_a_browser_that_keeps_nothing(tmp_path: Path) -> None:
+    """With storage blocked the page works, with its key and its theme, until it is closed."""
+    file = tmp_path / "operator.key"
+    file.write_text("operators-key-0123456789abcdef0123456789\n")
+    file.chmod(0o600)
+    gateway = {"site": "edge", "request_timeout_s": 60, "shutdown_grace_s": 1, "operator_key_file": str(file)}
+    tenants = {"acme": {"keys": [{"env": "ACME"}], "shares_cache": True}}
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    async with (
+        populated(env={"ACME": "key-of-acme-0123456789"}, gateway=gateway, tenants=tenants) as fleet,
+        opened_without_storage(profile, fleet.url) as seen,
+    ):
+        page = seen.page
+        with pytest.raises(Error, match="SecurityError"):
+            await page.evaluate("sessionStorage.length")
+        await page.fill("#key", read_key(file).decode())
+        await page.keyboard.press("Enter")
+        await live(seen)
+        await expect(page.locator("#engines th", has_text="edge-a1")).to_be_visible()
+        for name in ("light", "dark", "system"):
+            await page.click("#theme")
+            await expect(page.locator("#theme")).to_have_text(f"Theme: {name}")
+        assert all("401" in each for each in seen.errors)  # the question before the key was known
+        await page.click("#forget")
+        await expect(page.locator("#key-form")).to_be_visible()
 
 
 async def test_an_empty_gateway_says_what_to_do(browser: Browser) -> None:
