@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from prfaas.transport.noise import JOIN_WAIT_S, Probes
 from prfaas.transport.settings import MoverConfig
@@ -50,7 +50,7 @@ class Look:
             unix_ns=self._unix_ns(),
         )
 
-    async def probe(self, request: pb.ProbeRequest, caller: str) -> AsyncIterator[pb.ProbeReply]:
+    async def probe(self, request: pb.ProbeRequest, caller: str) -> AsyncGenerator[pb.ProbeReply, None]:
         """Say how to join, send noise, say how much it was. Ends with the request's time, or when its caller leaves.
         ``caller`` is its address, for the log: what it says of itself is its word.
 
