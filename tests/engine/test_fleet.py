@@ -28,6 +28,9 @@ LONG_TOKENS = 12_000
 """Prefilled in some two seconds: time to break something in the middle."""
 MIDDLE_BYTES = 100_000
 """Of its cache, of 13 MB."""
+HELD_UP_BYTES = 1_000_000
+"""What a link lets through before it holds the rest up. A mover counts whole frames, of up to 256 KiB, and two
+connections may have one of them half-way each: with less a cache may stop ahead of its first whole frame."""
 RUNNING_TOKENS = 300
 """Of an answer during which an operator gives a command: some seconds, for a call that takes milliseconds."""
 SWITCH_TIMEOUT_S = 120.0
@@ -350,7 +353,7 @@ async def broken_in_the_middle(fleet: Fleet, question: Question, what: str) -> t
     record."""
     movers = {name: await fleet.pair.staging(name) for name in LOCAL if name in fleet.alive}
     for tap in fleet.taps.values():
-        tap.stall(2 * MIDDLE_BYTES)
+        tap.stall(HELD_UP_BYTES)
     asking = asyncio.ensure_future(answered(fleet, question))
     try:
         placed = await fleet.running()
