@@ -26,6 +26,8 @@ RECURRENT_BLOCKS = 8
 """Of a prompt besides those of its attention layers, at most."""
 STAGING = {"send_mib": 1, "receive_mib": 1, "slot_kib": 128}
 ANSWER_TOKENS = 12
+WAITING_S = 15.0
+"""How long loads wait that never come: many times what a short local answer takes on a busy machine."""
 TRACED_TOKENS = 150
 """Of the traced answer. The gateway closes a prefill that has not answered by the end of the client's answer, and vLLM
 makes no span of a request that was closed: this answer takes a second or two, on a busy machine as much longer as
@@ -91,7 +93,7 @@ async def test_waiting_loads_never_block_local_requests(pair: EnginePair) -> Non
                         "role": "decode",
                         "transfer_id": pair.salt(),
                         "secret": "nobody offers this",
-                        "timeout_s": 30,
+                        "timeout_s": WAITING_S,
                         "remote": pair.config.engines[PREFILL].kv,
                     }
                 },
