@@ -6,7 +6,6 @@ file: the last one leaves the prefill engine dead.
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from tests.engine.pair import (
     EnginePair,
     engine_pair,
     engine_service,
+    forked,
     replace_model,
     serve_args,
     until,
@@ -259,8 +259,9 @@ async def test_prefill_engine_gone_before_the_request(site: Site) -> None:
 
 
 def uncompiled(service: Service) -> Service:
-    """The same engine ready half a minute sooner: what is started again here has been seen compiled."""
-    return replace(service, command=replace(service.command, argv=(*service.command.argv, "--enforce-eager")))
+    """The same engine ready a minute sooner: what is started again here has been seen compiled, and not forked."""
+    command = forked(service.command)
+    return replace(service, command=replace(command, argv=(*command.argv, "--enforce-eager")))
 
 
 async def test_a_restarted_prefill_engine_is_used_again(site: Site) -> None:
@@ -298,8 +299,7 @@ def stranger(site: Site) -> Stranger:
     tree["engines"][STRANGER] = {**tree["engines"][PREFILL], **place}
     known = parse_config(tree)
     args = serve_args("qwen3_next", CHUNK_TOKENS)
-    core = min(os.sched_getaffinity(0))  # that of the prefill engine, which has nothing to do beside it
-    service = engine_service(replace_model(known, other, {}), STRANGER, core, args, {}, site.pair.records)
+    service = engine_service(replace_model(known, other, {}), STRANGER, None, args, {}, site.pair.records)
     return Stranger(replace(site.pair, config=known), service)
 
 
@@ -312,7 +312,7 @@ async def test_decode_engine_killed_during_its_load(site: Site, stranger: Strang
     site.pair.kill(DECODE)
     await asyncio.gather(request, return_exceptions=True)
     await site.pair.until_idle([PREFILL])
-    # Each takes half a minute, on a core of its own; the stranger is for the next test.
+    # Each start keeps one core busy, so there is room for two; the stranger is for the next test.
     await site.pair.stack.start([uncompiled(site.pair.services[DECODE]), *stranger.unless_started()])
     # The gateway first compares its tokens with those of the new engine.
     await until(site.sends_away, timeout_s=120)
