@@ -1,7 +1,7 @@
 """vLLM's API server, which forks the engine's other processes, as vLLM does on GPUs; arguments as there.
 
-On CPUs vLLM insists on processes that begin anew, two after the API server's own, of which each imports for eight seconds
-what the one before it has imported: of the 26 s that a tiny model takes to start, 16.
+On CPUs vLLM insists on processes that begin anew, two after the API server's own. Each imports for eight seconds what
+the one before it has imported: of the 26 s that a tiny model takes to start, 16.
 """
 
 import multiprocessing

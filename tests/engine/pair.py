@@ -264,8 +264,8 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
 def engine_service(
     config: Config, name: str, core: int | None, args: Sequence[str], connector: Mapping[str, Any], records: Path
 ) -> Service:
-    """One engine with the instrumented connector; ``connector`` adds to ``kv_connector_extra_config``. With a ``core`` it
-    is started as vLLM starts on CPUs and bound to that; with None it is forked, see ``forked``."""
+    """One engine with the instrumented connector; ``connector`` adds to ``kv_connector_extra_config``. With a ``core``
+    it is started as vLLM starts on CPUs and bound to that; with None it is forked, see ``forked``."""
     command = engine_command(config, name, ("--enable-prompt-tokens-details", *args))
     argv = list(command.argv)
     at = argv.index("--kv-transfer-config") + 1
@@ -315,8 +315,8 @@ async def engine_pair(
     """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name; ``sections`` are more of
     the configuration.
 
-    Compiling a model takes a minute or more per engine, so most pairs run eagerly. Those that do not are started in every
-    respect as vLLM starts on CPUs.
+    Compiling a model takes a minute or more per engine, so most pairs run eagerly. Those that do not are started in
+    every respect as vLLM starts on CPUs.
     """
     model = tiny_model(architecture)
     config = parse_config({**local_tree(model, free_ports(0)), **(sections or {})})

@@ -92,10 +92,10 @@ def make_adapters(architecture: str, folder: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def one_chunk_length(pair: EnginePair) -> None:
-    """For what has nothing to do with the length of chunks: what a transfer carries once its rows are there, whether the
-    comparison is sharp, what is computed here alone. Longer chunks finish several blocks in a step, split a layer's rows
-    over several frames, and hold several prompts: lengths, cached prefixes and concurrent transfers are tried with them,
-    too."""
+    """For what has nothing to do with the length of chunks: what a transfer carries once its rows are there, whether
+    the comparison is sharp, what is computed here alone. Longer chunks finish several blocks in a step, split a layer's
+    rows over several frames, and hold several prompts: lengths, cached prefixes and concurrent transfers are tried with
+    them, too."""
     if pair.chunk_tokens != CHUNKS[Path(pair.config.model.path).name][0]:
         pytest.skip("the same with chunks of any length")
 

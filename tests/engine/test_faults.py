@@ -194,13 +194,13 @@ async def test_a_flipped_byte_is_healed(site: Site) -> None:
     await site.pair.until_idle()
 
 
-async def remote_through(pair: EnginePair, prompt: Sequence[int], address: str, prefill_engine: str = PREFILL) -> Answer:
+async def remote_through(pair: EnginePair, prompt: Sequence[int], address: str, prefilling: str = PREFILL) -> Answer:
     """A remote prefill whose decode side dials ``address`` instead of the prefill engine's."""
     common = {"transfer_id": pair.salt(), "secret": "s", "timeout_s": 100}
     prefill = {"prfaas": {"role": "prefill", **common}}
     decode = {"prfaas": {"role": "decode", "remote": address, **common}}
     _, answer = await asyncio.gather(
-        pair.complete(prefill_engine, prompt, 1, cache_salt=pair.salt(), kv_transfer_params=prefill),
+        pair.complete(prefilling, prompt, 1, cache_salt=pair.salt(), kv_transfer_params=prefill),
         pair.complete(DECODE, prompt, ANSWER_TOKENS, cache_salt=pair.salt(), kv_transfer_params=decode),
     )
     return answer
