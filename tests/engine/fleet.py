@@ -166,6 +166,12 @@ def fleet_tree() -> tuple[dict[str, Any], dict[str, str]]:
     return tree, {name: listens[name][1] for name in REMOTE}
 
 
+def convertible(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same fleet, whose local engines may change their roles: each can do what either does."""
+    local = {name: {**tree["engines"][name], "convertible": True} for name in LOCAL}
+    return {**tree, "engines": {**tree["engines"], **local}}
+
+
 def apart(tree: dict[str, Any]) -> dict[str, Any]:
     """The same fleet with prefill and decode apart within the gateway's site."""
     engines = {**tree["engines"]}
@@ -178,8 +184,8 @@ def apart(tree: dict[str, Any]) -> dict[str, Any]:
 async def fleet_of(folder: Path, chunk_tokens: int = 512) -> AsyncIterator[Fleet]:
     """Start everything, and stop it."""
     tree, behind = fleet_tree()
-    # Of the engines one decodes and one prefills, so that the former dials the latter, too.
-    config = parse_config(apart(tree))
+    # Of the engines one decodes and one prefills, so that the former dials the latter, and both may change that.
+    config = parse_config(convertible(apart(tree)))
     orders = folder / "orders"
     orders.mkdir()
     connector: dict[str, dict[str, Any]] = {name: {"listen": listen} for name, listen in behind.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from prfaas.config import parse_config
 from prfaas.launch.engine_command import Command
 from prfaas.launch.local import gateway_url
 from prfaas.launch.stack import Service
@@ -37,15 +38,16 @@ class Site:
         folder: Path,
         tree: Mapping[str, Any] | None = None,
         program: Sequence[str] = ("prfaas.cli", "gateway"),
+        name: str = GATEWAY,
     ) -> "Site":
         """Start a gateway before the engines; it stops with them. ``tree`` is its configuration, else the engines';
-        ``program`` a module that serves it, with arguments."""
+        ``program`` a module that serves it, with arguments; ``name`` one of its own beside another gateway."""
         path = folder / "prfaas.yaml"
         tree = tree or pair.config.model_dump(mode="json", by_alias=True)
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-        url = gateway_url(pair.config)
+        url = gateway_url(parse_config(tree))
         argv = (sys.executable, "-m", *program, "--config", str(path))
-        gateway = Service(GATEWAY, Command(argv), health_url=f"{url}/ready", start_timeout_s=60)
+        gateway = Service(name, Command(argv), health_url=f"{url}/ready", start_timeout_s=60)
         await pair.stack.start([gateway])
         return cls(pair, url, gateway, path)
 

@@ -1,31 +1,46 @@
 """What breaks between the sites, on real engines behind the real gateway: the answer stays exact, and nothing is left.
 
-The prefill engine is killed and started again here, so these tests have a pair of engines of their own. They run in
-the order of the file: the last ones leave the prefill engine with other weights.
+The engines are killed and started again here, so these tests have a pair of their own. They run in the order of the
+file: the last one leaves the prefill engine dead.
 """
 
 import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
 
+from prfaas.config import parse_config
 from prfaas.gateway.prompt.hf_tokenizer import load_tokenizer
 from prfaas.gateway.prompt.parity import mismatches
+from prfaas.launch.local import free_ports
 from prfaas.launch.stack import Service
 from tests.engine.models import prompt_tokens, tiny_model
-from tests.engine.pair import DECODE, PREFILL, Answer, EnginePair, engine_pair, until
+from tests.engine.pair import (
+    DECODE,
+    PREFILL,
+    Answer,
+    EnginePair,
+    engine_pair,
+    engine_service,
+    forked,
+    replace_model,
+    serve_args,
+    until,
+)
 from tests.engine.site import ANSWER_TOKENS, GATEWAY, Site
-from tests.engine.wire_tap import WireTap
+from tests.engine.wire_tap import WireTap, tapped
 from tests.exact import assert_equal, assert_exact
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
 
+STRANGER = "cloud-1"
+CHUNK_TOKENS = 512
 LONG_TOKENS = 12_000
 """Prefilled in some two seconds here: time enough to break something in the middle."""
 UNLOADABLE: list[dict[str, Any]] = [{"n": 2, "temperature": 1, "top_k": 1}, {"prompt_logprobs": 1}]
@@ -35,7 +50,7 @@ UNLOADABLE: list[dict[str, Any]] = [{"n": 2, "temperature": 1, "top_k": 1}, {"pr
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("faults")
-    async with engine_pair("qwen3_next", folder, chunk_tokens=512, is_compiled=True) as pair:
+    async with engine_pair("qwen3_next", folder, chunk_tokens=CHUNK_TOKENS, is_compiled=True) as pair:
         yield await Site.before(pair, folder)
 
 
@@ -139,7 +154,8 @@ async def test_a_client_that_leaves_stops_both_engines(site: Site) -> None:
 
 
 async def test_a_gateway_killed_at_any_moment_leaves_nothing(site: Site) -> None:
-    """Both engines end what nobody waits for any more: no block and no slot is held, ten times of ten."""
+    """Both engines end what nobody waits for any more: no block and no slot is held, ten times of ten. The next gateway
+    starts meanwhile."""
     chaos = random.Random(9)
     for attempt in range(10):
         body = site.body(prompt_tokens(LONG_TOKENS, seed=70 + attempt), stream=True)
@@ -148,8 +164,7 @@ async def test_a_gateway_killed_at_any_moment_leaves_nothing(site: Site) -> None
         await site.pair.until_received(chaos.randrange(4_000_000), mover)
         site.pair.kill(GATEWAY)
         await asyncio.gather(request, return_exceptions=True)
-        await site.pair.until_idle()
-        await site.pair.stack.start([site.gateway])
+        await asyncio.gather(site.pair.until_idle(), site.pair.stack.start([site.gateway]))
     await until(site.sends_away, timeout_s=120)
 
 
@@ -179,13 +194,13 @@ async def test_a_flipped_byte_is_healed(site: Site) -> None:
     await site.pair.until_idle()
 
 
-async def remote_through(pair: EnginePair, prompt: Sequence[int], address: str) -> Answer:
-    """A remote prefill whose decode side dials ``address`` instead of the prefill engine."""
+async def remote_through(pair: EnginePair, prompt: Sequence[int], address: str, prefilling: str = PREFILL) -> Answer:
+    """A remote prefill whose decode side dials ``address`` instead of the prefill engine's."""
     common = {"transfer_id": pair.salt(), "secret": "s", "timeout_s": 100}
     prefill = {"prfaas": {"role": "prefill", **common}}
     decode = {"prfaas": {"role": "decode", "remote": address, **common}}
     _, answer = await asyncio.gather(
-        pair.complete(PREFILL, prompt, 1, cache_salt=pair.salt(), kv_transfer_params=prefill),
+        pair.complete(prefilling, prompt, 1, cache_salt=pair.salt(), kv_transfer_params=prefill),
         pair.complete(DECODE, prompt, ANSWER_TOKENS, cache_salt=pair.salt(), kv_transfer_params=decode),
     )
     return answer
@@ -244,8 +259,9 @@ async def test_prefill_engine_gone_before_the_request(site: Site) -> None:
 
 
 def uncompiled(service: Service) -> Service:
-    """The same engine ready half a minute sooner: what is started again here has been seen compiled."""
-    return replace(service, command=replace(service.command, argv=(*service.command.argv, "--enforce-eager")))
+    """The same engine ready a minute sooner: what is started again here has been seen compiled, and not forked."""
+    command = forked(service.command)
+    return replace(service, command=replace(command, argv=(*command.argv, "--enforce-eager")))
 
 
 async def test_a_restarted_prefill_engine_is_used_again(site: Site) -> None:
@@ -259,7 +275,35 @@ async def test_a_restarted_prefill_engine_is_used_again(site: Site) -> None:
     await site.pair.until_idle()
 
 
-async def test_decode_engine_killed_during_its_load(site: Site) -> None:
+@dataclass(frozen=True)
+class Stranger:
+    """Another prefill engine, of other weights, beside the one that the gateway knows.
+
+    Attributes:
+        pair: the engines as they are, and this one by its name.
+    """
+
+    pair: EnginePair
+    service: Service
+
+    def unless_started(self) -> list[Service]:
+        return [] if any(child.name == STRANGER for child in self.pair.stack.children) else [self.service]
+
+
+@pytest.fixture(scope="module")
+def stranger(site: Site) -> Stranger:
+    """Not started. It listens where the decode engine may dial a tap, of which there is none by then."""
+    config, other = site.pair.config, tiny_model("qwen3_next", seed=1)
+    tree = config.model_dump(mode="json", by_alias=True)
+    place = {"url": f"http://127.0.0.1:{free_ports(0)[1]}", "kv": tapped(config.engines[PREFILL].kv)}
+    tree["engines"][STRANGER] = {**tree["engines"][PREFILL], **place}
+    known = parse_config(tree)
+    args = serve_args("qwen3_next", CHUNK_TOKENS)
+    service = engine_service(replace_model(known, other, {}), STRANGER, None, args, {}, site.pair.records)
+    return Stranger(replace(site.pair, config=known), service)
+
+
+async def test_decode_engine_killed_during_its_load(site: Site, stranger: Stranger) -> None:
     """The prefill engine is back at no block and no slot within the lease, whenever it happens; a new one is used."""
     chaos = random.Random(11)
     mover = await site.pair.staging(DECODE)
@@ -268,9 +312,24 @@ async def test_decode_engine_killed_during_its_load(site: Site) -> None:
     site.pair.kill(DECODE)
     await asyncio.gather(request, return_exceptions=True)
     await site.pair.until_idle([PREFILL])
-    await site.pair.stack.start([uncompiled(site.pair.services[DECODE])])
+    # Each start keeps one core busy, so there is room for two; the stranger is for the next test.
+    await site.pair.stack.start([uncompiled(site.pair.services[DECODE]), *stranger.unless_started()])
     # The gateway first compares its tokens with those of the new engine.
     await until(site.sends_away, timeout_s=120)
+
+
+async def test_another_model_is_refused_with_the_field_and_both_values(site: Site, stranger: Stranger) -> None:
+    """A prefill engine with other weights is turned down at the handshake; the answer is computed here."""
+    await site.pair.stack.start(stranger.unless_started())
+    config = stranger.pair.config
+    prompt, alone = await site.pair.clear_prompt(900, 60, ANSWER_TOKENS)
+    answer = await remote_through(stranger.pair, prompt, config.engines[STRANGER].kv, STRANGER)
+    assert answer.transfer["ok"] is False
+    assert_exact(answer.tokens, alone.tokens)
+    transfer_id = answer.transfer["transfer_id"]
+    report = await site.pair.reports.wait(config.engines[DECODE].kv, transfer_id, "s", timeout_s=5)
+    assert "weights" in report.reason
+    await site.pair.until_idle()
 
 
 async def test_prefill_engine_killed_during_its_prefill(site: Site) -> None:
@@ -283,26 +342,3 @@ async def test_prefill_engine_killed_during_its_prefill(site: Site) -> None:
     answer, headers = await request
     assert headers["x-prfaas-outcome"] == "recomputed"
     assert_exact(answer.tokens, alone.tokens)
-
-
-async def test_another_model_is_refused_with_the_field_and_both_values(site: Site) -> None:
-    """A prefill engine with other weights is turned down at the handshake; the answer is computed here."""
-    config = site.pair.config
-    other = tiny_model("qwen3_next", seed=1)
-    service = site.pair.services[PREFILL]
-    argv = tuple(str(other) if arg == config.model.path else arg for arg in service.command.argv)
-    site.pair.kill(PREFILL)
-    await site.pair.stack.start([uncompiled(replace(service, command=replace(service.command, argv=argv)))])
-    prompt, alone = await site.pair.clear_prompt(900, 60, ANSWER_TOKENS)
-
-    async def hears_why() -> bool:
-        """Whether the decode side has dialed again since the start; until then it tells of the engine that was gone."""
-        answer = await remote_through(site.pair, prompt, config.engines[PREFILL].kv)
-        assert answer.transfer["ok"] is False
-        assert_exact(answer.tokens, alone.tokens)
-        transfer_id = answer.transfer["transfer_id"]
-        report = await site.pair.reports.wait(config.engines[DECODE].kv, transfer_id, "s", timeout_s=5)
-        return "weights" in report.reason
-
-    await until(hears_why)
-    await site.pair.until_idle()

@@ -15,11 +15,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.engine.convertible import Convertible, convertible_site
 from tests.engine.fleet import LOCAL, REMOTE, SITES, Fleet, apart, fleet_of
 from tests.engine.models import prompt_tokens
 from tests.engine.pair import until
 from tests.engine.refusals import withdraw
-from tests.engine.site import ANSWER_TOKENS
+from tests.engine.site import ANSWER_TOKENS, Site
 from tests.exact import assert_exact
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="module")]
@@ -28,6 +29,9 @@ LONG_TOKENS = 12_000
 """Prefilled in some two seconds: time to break something in the middle."""
 MIDDLE_BYTES = 100_000
 """Of its cache, of 13 MB."""
+HELD_UP_BYTES = 1_000_000
+"""What a link lets through before it holds the rest up. A mover counts whole frames, of up to 256 KiB, and two
+connections may have one of them half-way each: with less a cache may stop ahead of its first whole frame."""
 RUNNING_TOKENS = 300
 """Of an answer during which an operator gives a command: some seconds, for a call that takes milliseconds."""
 SWITCH_TIMEOUT_S = 120.0
@@ -103,7 +107,7 @@ async def divided(fleet: Fleet) -> Fleet:
     return fleet
 
 
-async def answered(fleet: Fleet, question: Question) -> dict[str, Any]:
+async def answered(fleet: Site, question: Question) -> dict[str, Any]:
     """Ask, compare the streamed tokens with those of one engine; the record, with the headers.
 
     Headers tell the outcome when it is known by the first token; the record, which is complete, always does.
@@ -344,13 +348,71 @@ async def test_a_long_prompt_that_no_other_site_takes_is_prefilled_next_door(div
     assert await recomputes(divided) == recomputed + 1
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def convertibles(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Convertible]:
+    """The local engines behind another gateway, which converts them."""
+    async with convertible_site(fleet, tmp_path_factory.mktemp("conversion")) as site:
+        yield site
+
+
+async def test_engines_change_their_roles_and_back_without_a_restart(convertibles: Convertible, ask: Questions) -> None:
+    """A decode engine ends its answer, prefills for the other one, decodes again, and has the other one prefill for it:
+    the same processes all the time, exact tokens before, during and after, and nothing held at the end."""
+    site = convertibles
+    processes = [site.pair.child(name).pid for name in LOCAL]
+
+    async def who_answers() -> tuple[str, str | None]:
+        """Which engine decodes, and which one prefills for it."""
+        decision = await answered(site, ask.near)
+        if decision["prefill"] is not None:
+            assert (decision["report"]["ok"], decision["report"]["tokens"]) == (True, len(ask.near.prompt) - 1)
+        return decision["decode"], decision["prefill"]
+
+    decoding, prefilling = await who_answers()
+    assert decoding in LOCAL
+    assert prefilling is None
+
+    converted: list[str] = []
+
+    async def convert() -> None:
+        [first] = [name for name, each in (await site.engines()).items() if each["inflight"]]
+        converted.append(first)
+        site.order(**{first.replace("-", "_"): "prefill"})
+
+        async def has_begun() -> bool:
+            return bool((await site.engines())[first]["state"] == "converting")
+
+        await until(has_begun)
+
+    tokens, _ = await site.stream(ask.running.prompt, RUNNING_TOKENS, convert)
+    assert_exact(tokens, ask.running.alone)
+    [one] = converted
+    [other] = {*LOCAL} - {one}
+    one_key, other_key = one.replace("-", "_"), other.replace("-", "_")
+    await site.until_roles(**{one_key: "prefill", other_key: "decode"})
+    assert await who_answers() == (other, one)
+
+    site.order(**{one_key: "decode"})
+    await site.until_roles(**{one_key: "decode", other_key: "decode"})
+    _, prefilling = await who_answers()
+    assert prefilling is None
+
+    site.order(**{other_key: "prefill"})
+    await site.until_roles(**{one_key: "decode", other_key: "prefill"})
+    assert await who_answers() == (one, other)
+
+    assert [site.pair.child(name).pid for name in LOCAL] == processes
+    assert await site.metric("prfaas_controller_conversions_total", outcome="converted") == 3
+    await site.pair.until_idle(LOCAL)
+
+
 async def broken_in_the_middle(fleet: Fleet, question: Question, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Ask, and kill the engine that is to decode or to prefill once some of the cache is there; the links hold the rest
     up till then, and that from the dead engine also the word that it is gone. How the request was placed first, and its
     record."""
     movers = {name: await fleet.pair.staging(name) for name in LOCAL if name in fleet.alive}
     for tap in fleet.taps.values():
-        tap.stall(2 * MIDDLE_BYTES)
+        tap.stall(HELD_UP_BYTES)
     asking = asyncio.ensure_future(answered(fleet, question))
     try:
         placed = await fleet.running()
