@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prfaas.commands.tables import Column, fitting
 from prfaas.commands.views import request as request_view
 from prfaas.commands.views import status as status_view
 from prfaas.commands.views import top as top_view
@@ -84,20 +83,6 @@ async def test_every_view_fits(running: Stand, width: int) -> None:
     with console.capture() as captured:
         console.print(status_view.draw(status, width))
     assert "edge-0" in captured.get()
-
-
-@pytest.mark.parametrize("width", [110, 200])
-def test_long_reason_is_cut_and_takes_no_other_columns_room(width: int) -> None:
-    """Where it has no room for all of it: time, engines and figures say more than the end of a sentence."""
-    columns = (Column("outcome"), Column("prompt", is_number=True), Column("why", is_text=True))
-    console = Console(width=width)
-    with console.capture() as captured:
-        console.print(fitting(columns, [("recomputed", "19,400", "reason " * 60), ("local", "3", "short")], width))
-    lines = captured.get().splitlines()
-    assert {"recomputed", "19,400"} <= set(lines[3].split())
-    assert lines[3].rstrip().endswith("…")
-    assert max(map(len, lines)) <= width
-    assert len(lines) == 6
 
 
 async def test_top_ranks_by_load(ask: Ask, tmp_path: Path) -> None:
