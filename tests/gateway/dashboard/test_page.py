@@ -94,7 +94,7 @@ async def test_requests_are_found(browser: Browser, fleet: Populated) -> None:
         await page.fill("#query", "never-seen")
         await expect(page.locator("#decisions")).to_contain_text("None of the kept requests fits")
         await page.keyboard.press("Enter")
-        await expect(page.locator("#detail")).to_contain_text("No decision of this request is kept here")
+        await expect(page.locator("#detail")).to_contain_text("No decision of this request is kept")
         await page.goto(f"{fleet.url}/dashboard#request=short-one")
         await page.reload()
         await expect(page.locator("#detail-title")).to_have_text("short-one")
