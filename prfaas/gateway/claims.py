@@ -30,6 +30,7 @@ class Claims:
         "_link",
         "_load",
         "_permits",
+        "_prefilling",
         "_services",
         "_unprefilled",
         "_way",
@@ -41,6 +42,7 @@ class Claims:
         self._way = way
         self._is_forced = is_forced
         self._load = ExitStack()
+        self._prefilling = ExitStack()
         self._unprefilled = ExitStack()
         self._awaiting = ExitStack()
         self._crossing = ExitStack()
@@ -50,6 +52,20 @@ class Claims:
     def load(self) -> None:
         """The decode engine has a request more, until ``leave``."""
         self._load.enter_context(self._services.fleet.load(self._way.decode))
+
+    def load_prefill(self, engine: str, *tasks: asyncio.Task[Any]) -> None:
+        """The prefill engine has a request more until all ``tasks`` are over: its answer, and the word that its cache
+        has arrived. Operators stop an engine that has none."""
+        self._prefilling.enter_context(self._services.fleet.load(engine))
+        running = set(tasks)
+
+        def is_over(task: asyncio.Task[Any]) -> None:
+            running.discard(task)
+            if not running:
+                self._prefilling.close()
+
+        for task in tasks:
+            task.add_done_callback(is_over)
 
     def await_cache(self) -> None:
         """It is one without its cache, until ``has_cache``."""
@@ -91,6 +107,7 @@ class Claims:
         self.leave()
         self._unprefilled.close()
         self._crossing.close()
+        self._prefilling.close()
         for permit in self._permits:
             permit.drop()
 

@@ -163,7 +163,8 @@ class Execution:
         except TryFailed as failure:
             if failure.stage != "prefill":  # that has a span of its own
                 self._attempt.fail(failure.fault)
-            await self._attempt.aclose()
+            with self._services.fleet.load(self.way.decode):  # the next try may go there again: no drain is over before
+                await self._attempt.aclose()
             self._services.metrics.count_fault(failure.stage, failure.fault)
             self._record(failure.stage, failure.fault, began_s)
             raise

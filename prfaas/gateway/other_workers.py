@@ -17,11 +17,15 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from prfaas.gateway.background import begin
+
 TIMEOUT_S = 2.0
 """Longer than a worker's loop stands still; the operator who asks waits for it."""
 MAX_QUESTION_BYTES = 65536
 """A cursor of 64 workers is a few kilobytes. Answers are bounded by what a worker keeps."""
 SUFFIX = ".worker"
+STAY_S = 3_600.0
+"""Between two new dates of a socket. Whoever cleans up takes what is days old, and does not see that it is in use."""
 
 log = logging.getLogger(__name__)
 Told = TypeVar("Told")
@@ -60,14 +64,17 @@ class OtherWorkers:
         if self._folder is None:
             yield
             return
-        name = name_of(os.getpid())
+        path = self._folder / name_of(os.getpid())
         with _near(self._folder) as near:
-            server = await asyncio.start_unix_server(self._reply, near / name, limit=MAX_QUESTION_BYTES)
+            server = await asyncio.start_unix_server(self._reply, near / path.name, limit=MAX_QUESTION_BYTES)
+        staying = begin(_stay(path), "keeping this worker's socket")
         try:
             yield
         finally:
+            staying.cancel()
+            await asyncio.gather(staying, return_exceptions=True)
             server.close()
-            (self._folder / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     async def ask(self, subject: str, about: str, decode: Callable[[bytes], Told]) -> Heard[Told]:
         """Ask all of them at once. ``decode`` raises MsgspecError for what is no answer."""
@@ -105,6 +112,16 @@ def name_of(pid: int) -> str:
 def forget(folder: str, pid: int) -> None:
     """That worker has ended, perhaps without a word."""
     Path(folder, name_of(pid)).unlink(missing_ok=True)
+
+
+async def _stay(path: Path) -> None:
+    """Keep the file from those who clean up. Without it the others would not know of this worker."""
+    while True:
+        await asyncio.sleep(STAY_S)  # nobody tells of a clean-up ahead
+        try:
+            os.utime(path)
+        except OSError as error:
+            log.error("the other workers cannot ask this one any more, restart the gateway: %s", error.strerror)
 
 
 @contextmanager

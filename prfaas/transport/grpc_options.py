@@ -31,6 +31,7 @@ CHANNEL_OPTIONS = (
     *_KEEPALIVE,
     ("grpc.initial_reconnect_backoff_ms", REDIAL_MS),
     ("grpc.max_reconnect_backoff_ms", REDIAL_MS),
+    ("grpc.min_reconnect_backoff_ms", 5 * REDIAL_MS),  # how long one dial may take, of a host that swallows packets
     # A proxy meant for web access would see the secrets and does not know HTTP/2 streams.
     ("grpc.enable_http_proxy", 0),
     # Each dial is a connection of its own: a broken one is never shared.

@@ -1,10 +1,12 @@
 """Drain of engines in a running gateway."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
 
+from prfaas.types import TransferReport
 from tests.gateway.fakes import eventually
 from tests.gateway.stub_engine import EVENTS, answer_at_once, die, hold, one_after_another, pause_after_first
 from tests.gateway.wide import Wide, wide
@@ -74,6 +76,38 @@ async def test_request_ends_on_an_engine_that_is_drained_meanwhile() -> None:
         async with await asking as answer:
             assert answer.status == 200
             assert answer.headers["x-prfaas-outcome"] == "recomputed"
+
+
+async def test_engine_has_a_request_between_two_tries() -> None:
+    """While the first one is given up, too: whoever stopped the engine then would lose the request."""
+    seen: list[bool] = []
+    async with wide(without=("edge-1", "moon-0")) as running:
+        running.engines["cloud-0"].script = die
+        running.engines["edge-0"].script = one_after_another(hold(asyncio.Event()), answer_at_once)
+        asking = asyncio.create_task(running.chat(10))
+        while not asking.done():
+            seen.append(running.services.fleet.status("edge-0").inflight > 0)
+            await asyncio.sleep(0)  # so as to see every turn of the loop that the gateway runs in, too
+        async with asking.result() as answer:
+            assert answer.headers["x-prfaas-outcome"] == "recomputed"
+    assert [has_one for has_one, _ in itertools.groupby(seen)] in ([False, True], [False, True, False])
+
+
+async def test_prefill_engine_has_a_request_until_its_cache_has_arrived() -> None:
+    """Its answer comes before: on a slow link long before. Whoever stopped it then would lose the cache."""
+    going_on = asyncio.Event()
+    async with wide(without=("edge-1", "moon-0")) as running:
+        running.engines["edge-0"].script = pause_after_first(going_on)
+        async with await running.chat(10, stream=True) as answer:
+            assert answer.headers["x-prfaas-placement"] == "remote"
+            await eventually(lambda: not any(each.waiting_tokens for each in running.services.view.look().engines))
+            assert (await running.post("/prfaas/engines/cloud-0/drain"))[1]["state"] == "draining"
+            transfer_id = running.engines["cloud-0"].calls[0].params["prfaas"]["transfer_id"]
+            running.reports.give(TransferReport(transfer_id, ok=True, tokens=9))
+            await eventually(lambda: running.services.fleet.status("cloud-0").inflight == 0)
+            assert (await engine_of(running, "cloud-0"))["state"] == "drained"
+            going_on.set()
+            await answer.read()
 
 
 async def test_drained_prefill_engines_are_not_used() -> None:

@@ -12,6 +12,7 @@ from prfaas.gateway.all_workers import cursor_of
 from prfaas.gateway.other_workers import Heard, OtherWorkers, name_of
 from prfaas.gateway.status.recent import kept_of
 from prfaas.gateway.worker_share import EngineLoad, Share, together
+from tests.gateway.fakes import eventually
 
 decode = msgspec.json.Decoder(str).decode
 
@@ -76,6 +77,15 @@ async def test_who_listens_is_heard(tmp_path: Path) -> None:
         assert asked == ["edge"]
         assert await here.ask("unknown", "", decode) == Heard((), 1)
     assert await OtherWorkers(None).ask("health", "", decode) == Heard()
+
+
+async def test_socket_never_gets_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cleans up goes by dates, and does not see that somebody listens there."""
+    monkeypatch.setattr(other_workers, "STAY_S", 0.01)
+    async with OtherWorkers(tmp_path).answering():
+        path = tmp_path / name_of(os.getpid())
+        os.utime(path, (0, 0))
+        await eventually(lambda: path.stat().st_mtime > 0)
 
 
 async def test_who_hangs_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
