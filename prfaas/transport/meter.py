@@ -72,13 +72,13 @@ class LinkMeter:
         self._has_data = False
         self._ran_dry = True
         self._path, self._queued_bytes = PathSample(), 0
-        self._rtt_s = self._min_rtt_s = 0.0
+        self._rtt_s = self._min_tcp_s = self._min_heartbeat_s = 0.0
         self._heartbeats_s: deque[float] = deque(maxlen=HEARTBEATS)
 
     @property
     def min_rtt_s(self) -> float:
         """Shortest round trip ever seen, of TCP or the heartbeats; 0 before the first."""
-        return self._min_rtt_s
+        return _shortest(self._min_tcp_s, self._min_heartbeat_s)
 
     def sent(self, size: int) -> None:
         """Payload was handed to a connection."""
@@ -127,11 +127,13 @@ class LinkMeter:
         self._retransmitted_segments += path.retransmitted_segments
         if heartbeat_rtt_s and heartbeat_rtt_s not in self._heartbeats_s:  # one is there for several samples
             self._heartbeats_s.append(heartbeat_rtt_s)
-        # TCP keeps its estimate up only while it sends; between transfers the heartbeats know better.
-        self._rtt_s = path.rtt_s if path.sent_segments and path.rtt_s else min(self._heartbeats_s, default=0.0)
-        known_s = (self._min_rtt_s, path.min_rtt_s, self._rtt_s)
-        self._min_rtt_s = min((rtt_s for rtt_s in known_s if rtt_s), default=0.0)
-        self._congestion.update(path, self._rtt_s, self._min_rtt_s, now_s)
+        self._min_tcp_s = _shortest(self._min_tcp_s, path.min_rtt_s, path.rtt_s)
+        self._min_heartbeat_s = _shortest(self._min_heartbeat_s, heartbeat_rtt_s)
+        # TCP keeps its estimate up only while it sends; between transfers the heartbeats know better. Each is compared
+        # with its own shortest: TCP may see the way to a proxy alone, and heartbeats pass through both processes.
+        is_tcp = bool(path.sent_segments and path.rtt_s)
+        self._rtt_s = path.rtt_s if is_tcp else _shortest(*self._heartbeats_s)
+        self._congestion.update(path, self._rtt_s, self._min_tcp_s if is_tcp else self._min_heartbeat_s, now_s)
         self._fold(now_s)
 
     def rest(self) -> None:
@@ -152,7 +154,7 @@ class LinkMeter:
             bandwidth_bytes_s=bandwidth_bytes_s,
             utilisation=self._throughput.bytes_s / bandwidth_bytes_s if bandwidth_bytes_s else 0.0,
             rtt_s=self._rtt_s,
-            min_rtt_s=self._min_rtt_s,
+            min_rtt_s=self.min_rtt_s,
             retransmitted_segments=self._retransmitted_segments,
             retransmit_rate=self._congestion.retransmit_rate,
             in_flight_bytes=self._in_flight_bytes,
@@ -174,6 +176,11 @@ class LinkMeter:
         self._throughput.add(new_bytes, now_s)
         self._goodput.add(new_bytes - self._unrated_bytes, new_active_s, ran_dry=self._ran_dry)
         self._unrated_bytes, self._ran_dry = 0, not self._has_data
+
+
+def _shortest(*rtts_s: float) -> float:
+    """Of those that are known; 0 for none."""
+    return min((rtt_s for rtt_s in rtts_s if rtt_s), default=0.0)
 
 
 class LinkMeters:

@@ -118,6 +118,17 @@ def test_one_late_heartbeat_is_no_congestion_three_are() -> None:
         assert link.meter.statistics().is_congested is is_congested
 
 
+def test_tcp_that_ends_at_a_proxy_makes_no_congestion() -> None:
+    """It sees the short way to the proxy, the heartbeats the whole one: neither is late for the other's sake."""
+    link = Link()
+    for _ in range(5):
+        link.sample(PathSample(connections=2, rtt_s=0.0003, min_rtt_s=0.0002, sent_segments=10), heartbeat_rtt_s=0.033)
+        assert not link.meter.statistics().is_congested
+        link.sample(PathSample(connections=2, rtt_s=0.0003, min_rtt_s=0.0002), heartbeat_rtt_s=0.034)
+        assert not link.meter.statistics().is_congested
+    assert link.meter.statistics().min_rtt_s == 0.0002
+
+
 def test_a_receiver_rates_bursts_and_not_the_gaps_between_them() -> None:
     """Frames 10 ms apart are one burst; the first frame after a second's silence begins the next."""
     link = Link(is_sending=False)
