@@ -104,6 +104,8 @@ def test_engine_passes_arguments_on_to_vllm(run: Run, capsys: pytest.CaptureFixt
         ("12", (), None),
         (None, ("--gpu-memory-utilization=0.5",), None),
         (None, ("--kv-cache-memory-bytes", "1000000000"), None),
+        (None, ("--gpu_memory_utilization=0.5",), None),
+        (None, ("--kv_cache_memory_bytes", "1000000000"), None),
     ],
 )
 def test_cache_of_an_engine_without_a_gpu_is_bounded_unless_the_operator_says(

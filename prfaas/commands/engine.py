@@ -57,5 +57,7 @@ def engine(
 
 def _cache_space(vllm_args: Sequence[str]) -> dict[str, str]:
     """How much memory the cache gets where the operator says nothing of it, in the environment or to vLLM."""
-    told = {arg.partition("=")[0] for arg in vllm_args} & {"--gpu-memory-utilization", "--kv-cache-memory-bytes"}
+    from prfaas.doctor.support import option_name
+
+    told = set(map(option_name, vllm_args)) & {"--gpu-memory-utilization", "--kv-cache-memory-bytes"}
     return {} if told or CACHE_SPACE in os.environ else {CACHE_SPACE: CACHE_GIB}

@@ -175,13 +175,16 @@ def _days(seconds: float) -> str:
 
 
 def _divided(tls: TlsConfig, believed: ssl.SSLContext) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
-    """The authorities that the site's own certificate needs, and those that it does not."""
-    ders = believed.get_ca_certs(binary_form=True)
+    """The authorities that the site's own certificate needs, and those that it does not. What is shown with the own
+    one is needed, whoever believes it: where that has ended, peers refuse."""
+    ders, shown = believed.get_ca_certs(binary_form=True), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    shown.load_verify_locations(tls.cert)
+    chain = shown.get_ca_certs(binary_form=True)
     needed: list[Certificate] = []
     spare: list[Certificate] = []
     for der, told in zip(ders, believed.get_ca_certs(), strict=True):
         others = b"".join(each for each in ders if each != der)
-        is_spare = bool(others) and not _objection(tls, others)
+        is_spare = bool(others) and der not in chain and not _objection(tls, others)
         (spare if is_spare else needed).append(_certificate(tls.ca, told))
     if spare and not needed:  # each does without the others, for they have one key: the last one counts
         needed.append(max(spare, key=lambda each: each.ends_s))

@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prfaas.config import EngineConfig
 from prfaas.doctor.asking import HttpAnswer, MoverAnswer, ask_http, ask_mover
 from prfaas.doctor.engine_flags import judge_facts, judge_http
 from prfaas.doctor.finding import Checked, Finding, finding
@@ -16,6 +15,8 @@ from prfaas.wire.control import Hello, Refused
 from prfaas.wire.description import Description
 from prfaas.wire.session import VERSIONS, Identity, answer
 
+PING_BYTES, PING6_BYTES = 1_472, 1_452
+"""What fills a packet of 1,500 bytes beside the headers of IP (20 bytes, or 40 of IPv6) and ICMP (8)."""
 CLOCK_S = 2.0
 """Between two clocks: less is what machines without a time server drift in a day."""
 
@@ -126,7 +127,7 @@ def _no_answer(scope: Scope, name: str, seen: Seen, where: str, what: str, reaso
         case "old":
             return finding("engines.old", where, what, "upgrade prfaas there")
         case "late":
-            return finding("engines.silent", where, what, _late_way_out(scope.config.engines[name], seen))
+            return finding("engines.silent", where, what, _late_way_out(where, seen))
     return finding("engines.down", where, what, _start(scope, name))
 
 
@@ -171,15 +172,16 @@ def _start(scope: Scope, name: str) -> str:
     return f"prfaas engine -c FILE --name {name} on its machine (site {scope.config.engines[name].site})"
 
 
-def _late_way_out(engine: EngineConfig, seen: Seen) -> str:
+def _late_way_out(where: str, seen: Seen) -> str:
     """Connections are made with small packets, and answers come in large ones."""
     restart = "look at the engine's log, and restart it"
     if seen.is_here:
         return restart
-    host = engine.kv_address[0]
+    ip = next((each.ip for port, each in seen.reached.items() if port.key == where), "")
+    size_bytes = PING6_BYTES if ":" in ip else PING_BYTES
     return (
-        f"ping -M do -s 1472 {host}; if that is lost, sysctl net.ipv4.tcp_mtu_probing=1 on both machines or a smaller "
-        f"MTU, ip link set DEVICE mtu 1400; else {restart}"
+        f"ping -M do -s {size_bytes} {ip}; if that is lost, sysctl net.ipv4.tcp_mtu_probing=1 on both machines or a "
+        f"smaller MTU, ip link set DEVICE mtu 1400; else {restart}"
     )
 
 

@@ -81,7 +81,7 @@ KINDS = {
     ),
     "engines.unsupported": Kind(
         "problem",
-        "an engine of this machine is to run on a GPU, or with more than one worker",
+        "an engine of this machine is to run on a GPU (or with several workers, which `prfaas engine` alone finds)",
         "the connector refuses it, so it does not start",
     ),
     "engines.identity": Kind(

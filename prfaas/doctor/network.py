@@ -25,11 +25,13 @@ class Reached:
         problem: empty, or why there is no connection.
         is_refused: the machine is there, and nobody listens.
         mtu_bytes: what the kernel knows of the path, 0 when there is no connection.
+        ip: the address that was reached, of those of the host; empty when there is no connection.
     """
 
     problem: str = ""
     is_refused: bool = False
     mtu_bytes: int = 0
+    ip: str = ""
 
 
 async def addresses(host: str) -> list[str]:
@@ -86,11 +88,11 @@ async def reach(host: str, port: int) -> Reached:
         is_refused = isinstance(error, ConnectionRefusedError)
         return Reached("nobody listens" if is_refused else getattr(error, "strerror", None) or str(error), is_refused)
     sock = writer.get_extra_info("socket")
-    mtu_bytes = _path_mtu(sock)
+    mtu_bytes, peer = _path_mtu(sock), writer.get_extra_info("peername")
     writer.close()
     with contextlib.suppress(OSError):  # the other end may have hung up
         await writer.wait_closed()
-    return Reached(mtu_bytes=mtu_bytes)
+    return Reached(mtu_bytes=mtu_bytes, ip=peer[0] if peer else host)
 
 
 def _path_mtu(sock: socket.socket) -> int:

@@ -112,10 +112,10 @@ async def _is_ours(scope: Scope, port: Listener) -> bool:
             return await is_gateway(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port.port}")
         case "engine":
             answer = await ask_http(scope.config.engines[port.engine].url, None)
-            return bool(answer.vllm) or answer.is_tls
+            return bool(answer.vllm) or answer.is_tls or answer.is_late
     mover = await ask_mover(scope.config, scope.site, port.engine)
     if mover.answer is None:
-        # One that does not admit us is a mover all the same; what is wrong with it is told with the engines.
-        return mover.reason in ("identity", "old") and not (await reach(port.host, port.port)).problem
+        # One that does not admit us, or hangs, is a mover all the same; what is wrong is told with the engines.
+        return mover.reason in ("identity", "old", "late") and not (await reach(port.host, port.port)).problem
     description = mover.answer.description
     return description.data_port == port.port if port.serves == "data" else description.engine_id == port.engine

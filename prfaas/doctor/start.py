@@ -25,7 +25,7 @@ from prfaas.doctor.network import listening_error
 from prfaas.doctor.ports import judge_port
 from prfaas.doctor.report import one_line
 from prfaas.doctor.scope import Listener, Scope
-from prfaas.doctor.support import judge_support
+from prfaas.doctor.support import judge_support, option_name
 from prfaas.errors import ConfigError
 
 MENDED_WHILE_RUNNING = frozenset({"certificates.expired", "certificates.early", "machine.state_disk"})
@@ -108,7 +108,7 @@ def _port(port: Listener) -> list[Finding]:
 
 
 def _given(vllm_args: Sequence[str]) -> set[str]:
-    return {argument.partition("=")[0] for argument in vllm_args}
+    return set(map(option_name, vllm_args))
 
 
 def _support(scope: Scope, name: str, vllm_args: Sequence[str], nvml: Any | None) -> list[Finding]:

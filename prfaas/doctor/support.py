@@ -31,12 +31,19 @@ def judge_support(
 
 
 def workers_asked(vllm_args: Sequence[str]) -> dict[str, str]:
-    """What is said of each of ``SIZES``, as vLLM reads it: the last one counts, and _ is as good as -."""
+    """What is said of each of ``SIZES``, as vLLM reads it: the last one counts."""
     long_names = {short: flag for flag, short in SIZES.items()}
     asked: dict[str, str] = {}
     for argument, following in zip_longest(vllm_args, vllm_args[1:], fillvalue=""):
-        key, is_given, value = argument.partition("=")
-        flag = long_names.get(key, key.replace("_", "-"))
+        _, is_given, value = argument.partition("=")
+        name = option_name(argument)
+        flag = long_names.get(name, name)
         if flag in SIZES:
             asked[flag] = value if is_given else following
     return asked
+
+
+def option_name(argument: str) -> str:
+    """The option that an argument of vLLM gives, as vLLM reads it: without its value, and _ is as good as -."""
+    name = argument.partition("=")[0]
+    return name.replace("_", "-") if name.startswith("--") else name

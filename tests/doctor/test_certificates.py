@@ -4,13 +4,17 @@ import datetime
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from prfaas.config import Config, TlsConfig, parse_config
 from prfaas.doctor.certificates import DAY_S, check_certificates, read_site
 from prfaas.doctor.scope import Scope
 from prfaas.errors import ConfigError
 from prfaas.transport.certificates import (
+    Authority,
     make_authority,
     make_site_certificate,
     read_authority,
@@ -125,6 +129,36 @@ def test_an_old_authority_that_is_needed_is_left_for_the_new_one(
     assert (one.code, one.where) == (code, "sites.edge.tls.ca")
     assert "with the other authority's ca.key" in one.way_out
     assert "remove" not in one.way_out
+
+
+def signed(name: str, days: int, above: Authority | None = None) -> Authority:
+    """An authority of another one, or of itself."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(above.certificate.subject if above else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + datetime.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return Authority(builder.sign(above.key if above else key, hashes.SHA256()), key)
+
+
+def test_an_intermediate_authority_that_the_site_shows_is_needed(config: Config, tmp_path: Path) -> None:
+    """Peers go by it whoever believes it: when it ends every handshake fails, and that is no note."""
+    root = signed("root", 3_650)
+    intermediate = signed("intermediate", 20, above=root)
+    own, key = make_site_certificate(intermediate, "edge", ["edge.site.prfaas"], NOW, 365)
+    write_site_certificate(tmp_path, "edge", own, key)
+    above = intermediate.certificate.public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "edge.crt").write_bytes((tmp_path / "edge.crt").read_bytes() + above)
+    (tmp_path / "ca.crt").write_bytes(root.certificate.public_bytes(serialization.Encoding.PEM) + above)
+    for after_days, code in ((15, "certificates.ending"), (21, "certificates.expired")):
+        [one] = check_certificates(Scope(config, "edge"), NOW_S + after_days * DAY_S).findings
+        assert (one.code, one.where) == (code, "sites.edge.tls.ca")
 
 
 def test_another_name_is_found(config: Config, tmp_path: Path) -> None:

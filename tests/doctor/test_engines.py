@@ -100,6 +100,18 @@ async def test_answers_that_are_lost_are_no_engine_that_is_down(monkeypatch: pyt
     assert all("ping -M do -s 1472 127.0.0.1" in each.way_out for each in findings)
 
 
+def test_large_packets_are_tried_on_the_way_that_was_taken() -> None:
+    """To the port that does not answer, in packets of 1,500 bytes: the header of IPv6 is 20 bytes longer."""
+    scope = Scope(sites(), "edge")
+    ips = {"engine": "192.0.2.1", "mover": "2001:db8::1", "data": "2001:db8::1"}
+    reached = {port: Reached(mtu_bytes=1_500, ip=ips[port.serves]) for port in scope.listeners_of("cloud-0")}
+    late = "no answer within 5 s"
+    seen = Seen(False, reached, HttpAnswer(late, is_late=True), MoverAnswer(problem=late, reason="late"))
+    url, kv = judge_engine(scope, "cloud-0", seen)
+    assert url.way_out.startswith("ping -M do -s 1472 192.0.2.1; ")
+    assert kv.way_out.startswith("ping -M do -s 1452 2001:db8::1; ")
+
+
 def test_an_engine_of_this_machine_that_does_not_answer_hangs() -> None:
     """No network is between, so nothing is said of packets."""
     late = MoverAnswer(problem="no answer within 5 s", reason="late")

@@ -1,6 +1,7 @@
 """Names and ports, on real sockets."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 
@@ -8,6 +9,7 @@ import pytest
 
 from prfaas.config import parse_config
 from prfaas.doctor import network
+from prfaas.doctor.engines import check_engines
 from prfaas.doctor.finding import Checked
 from prfaas.doctor.network import addresses, binding_error, is_here, reach
 from prfaas.doctor.ports import check_names, check_ports, judge_port
@@ -47,7 +49,7 @@ async def test_a_port_is_reached_or_refused() -> None:
     assert (await reach("127.0.0.1", port)).is_refused
     with socket.create_server(("127.0.0.1", port)):
         reached = await reach("127.0.0.1", port)
-    assert (reached.problem, reached.is_refused) == ("", False)
+    assert (reached.problem, reached.is_refused, reached.ip) == ("", False, "127.0.0.1")
     assert reached.mtu_bytes >= 1_280
 
 
@@ -164,6 +166,19 @@ async def test_a_stranger_on_each_port_is_found() -> None:
     assert codes(checked) == ["ports.taken"] * 3
     assert {each.where for each in checked.findings} == {each.key for each in scope.own_listeners}
     assert f"sport = :{config.gateway.port}" in checked.findings[0].way_out
+
+
+async def test_own_servers_that_hang_are_told_with_the_engines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take connections and do not answer in time; nobody is told to end another program."""
+    monkeypatch.setattr("prfaas.doctor.asking.ASK_S", 0.5)
+    scope = Scope(sites(), "cloud")
+    with contextlib.ExitStack() as hanging:
+        for each in scope.own_listeners:
+            hanging.enter_context(socket.create_server((each.host, each.port)))
+        checked = await check_ports(scope)
+        assert codes(await check_engines(scope, None)) == ["engines.silent"] * 2
+    assert checked.findings == ()
+    assert [line.rpartition(": ")[2] for line in checked.seen] == ["held by our own"] * 3
 
 
 async def test_another_engine_on_a_port_is_a_stranger() -> None:

@@ -170,8 +170,8 @@ def test_what_the_connector_refuses_is_refused_before_vllm_loads_anything(monkey
     """Workers by their number, and GPUs by the build; another connector may do what it can."""
     line = refusal(engine(sites(), "--tensor-parallel-size", "2"))
     assert line.startswith("engines.edge-0: --tensor-parallel-size 2 is refused: ")
-    other = ("-tp=2", "--kv-transfer-config", "{}")
-    assert codes(engine(sites(), *other)) == []
+    for other in (("--kv-transfer-config", "{}"), ("--kv_transfer_config={}",)):
+        assert codes(engine(sites(), "-tp=2", *other)) == []
     monkeypatch.setattr("prfaas.doctor.start.has_gpu_build", lambda: True)
     line = refusal(engine(sites(), nvml=FakeNvml(FREE)))
     assert line.startswith("engines.edge-0: vLLM's build for GPUs is installed, and engines on GPUs are refused: ")

@@ -306,6 +306,7 @@ async def engine_pair(
     *,
     chunk_tokens: int,
     is_compiled: bool = False,
+    is_spawned: bool = False,
     args: Mapping[str, Sequence[str]] | None = None,
     connector: Mapping[str, Mapping[str, Any]] | None = None,
     models: Mapping[str, Path] | None = None,
@@ -315,8 +316,9 @@ async def engine_pair(
     """Start both engines; ``args``, ``connector``, ``models`` and ``adapters`` by engine name; ``sections`` are more of
     the configuration.
 
-    Compiling a model takes a minute or more per engine, so most pairs run eagerly. Those that do not are started in
-    every respect as vLLM starts on CPUs.
+    Compiling a model takes a minute or more per engine, so most pairs run eagerly, and their processes are forked.
+    Those that do not are started in every respect as vLLM starts on CPUs; with ``is_spawned`` so are eager ones: their
+    processes begin anew, and each engine is bound to a core.
     """
     model = tiny_model(architecture)
     config = parse_config({**local_tree(model, free_ports(0)), **(sections or {})})
@@ -326,7 +328,7 @@ async def engine_pair(
     for index, name in enumerate((PREFILL, DECODE)):
         own = replace_model(config, (models or {}).get(name, model), (adapters or {}).get(name, {}))
         extra = (*common, *(args or {}).get(name, ()))
-        core = cores[index % len(cores)] if is_compiled else None
+        core = cores[index % len(cores)] if is_compiled or is_spawned else None
         services[name] = engine_service(own, name, core, extra, (connector or {}).get(name, {}), folder)
     caches = "--no-enable-prefix-caching" not in common
     async with started(config, services, folder, chunk_tokens, caches_prefixes=caches) as pair:

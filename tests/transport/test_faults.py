@@ -398,6 +398,37 @@ def test_a_fingerprint_mismatch_is_told_at_the_start_and_fails_loads(capfd: pyte
         prefill.close()
 
 
+@pytest.mark.parametrize("who", ["prefill", "decode"])
+def test_a_peer_that_comes_back_with_another_fingerprint_is_refused(who: str) -> None:
+    """What was accepted once is compared anew with each session: one side is restarted where it was, with another
+    model, and the other one goes on."""
+    listen = f"127.0.0.1:{free_port()}"
+    pair = Pair(TinyEngine("cloud", listen=listen), TinyEngine("edge"))
+    huge = Fingerprint({"model": "huge", "block_size": "16"}, CONFIG.fingerprint.layers)
+    try:
+        moves_again(pair)
+        if who == "prefill":
+            pair.prefill.close()
+            pair.prefill = TinyEngine("cloud", listen=listen, fingerprint=huge)
+            said = "model is 'huge' there and 'tiny' here"
+        else:
+            pair.decode.close()
+            pair.decode = TinyEngine("edge", fingerprint=huge)
+            said = "model is 'tiny' there and 'huge' here"
+        deadline_s, reason = time.monotonic() + PATIENCE_S, ""
+        while said not in reason:  # the first loads may fall into the back-off
+            assert time.monotonic() < deadline_s, reason
+            name = new_id()
+            pair.open(name)
+            outcome = pair.outcome(name)
+            assert isinstance(outcome, LoadFailed)
+            reason = outcome.reason
+        assert statistics_of(pair.prefill).accepted_sessions == 0
+    finally:
+        pair.decode.close()
+        pair.prefill.close()
+
+
 def test_a_remote_that_nobody_serves_fails_the_load_quickly(network: Network) -> None:
     """Connection refused is a failed load, and so is the next one during the back-off."""
     pair, nobody = network.pair, f"127.0.0.1:{free_port()}"
