@@ -41,14 +41,12 @@ def drain(
         def look() -> Now:
             nonlocal told
             listing = client.get("/prfaas/engines")
-            told = engine_of(listing, engine)
+            told = {**engine_of(listing, engine), "silent_workers": listing.get("silent_workers", 0)}
             if told["state"] == "removed":
                 raise PrfaasError(f"{engine} was taken out of the configuration: nobody counts what it still works on")
             if told["state"] not in ("draining", "drained"):
                 raise PrfaasError(f"{engine} is {told['state']}: it was undrained meanwhile, and takes new requests")
-            silent = listing.get("silent_workers", 0)
-            missing = f" (workers of the gateway that do not answer: {silent})" if silent else ""
-            return Now(_words(told) + missing, is_over=told["state"] == "drained")
+            return Now(_words(told), is_over=told["state"] == "drained")
 
         follow(look, timeout_s, is_quiet=as_json)
     tell(told, _words(told), as_json=as_json)
@@ -76,4 +74,6 @@ def engine_of(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _words(told: Mapping[str, Any]) -> str:
-    return f"{told['name']}: {told['state']}, requests in flight: {told['inflight']}"
+    silent = told.get("silent_workers", 0)  # an older gateway does not say
+    missing = f" (workers of the gateway that do not answer: {silent})" if silent else ""
+    return f"{told['name']}: {told['state']}, requests in flight: {told['inflight']}{missing}"

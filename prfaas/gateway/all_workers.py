@@ -61,11 +61,11 @@ class AllWorkers:
         return Decisions(cursor_of(cursors, after if heard.silent else ""), told)
 
     async def request(self, request_id: str) -> tuple[msgspec.Raw | None, int]:
-        """The decision of the request and its timeline, None when nobody keeps it; and how many did not answer."""
-        if (own := self._request(request_id)) is not None:
-            return own[1], 0
+        """The decision of the latest such request and its timeline, None when nobody keeps it; and how many workers did
+        not answer."""
         heard = await self._others.ask("request", request_id, _REQUESTS.decode)
-        found = max((each for each in heard.told if each is not None), key=lambda dated: dated[0], default=None)
+        told = (self._request(request_id), *heard.told)
+        found = max((each for each in told if each is not None), key=lambda dated: dated[0], default=None)
         return found and found[1], heard.silent
 
     async def _share(self) -> Share:

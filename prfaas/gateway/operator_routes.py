@@ -66,7 +66,8 @@ def add_operator_routes(app: FastAPI, operator: Operator, workers: AllWorkers, g
     async def drained(name: str, *, is_drained: bool) -> Response:
         with _conflicts():
             operator.drain(name, is_drained=is_drained)
-        return JSONResponse(operator.engine(name, await workers.share()))
+        share = await workers.share()
+        return JSONResponse({**operator.engine(name, share), "silent_workers": share.silent})
 
     @app.post("/prfaas/engines/{name}/drain")
     async def drain(request: Request, name: str) -> Response:

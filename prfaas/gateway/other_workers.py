@@ -83,7 +83,7 @@ class OtherWorkers:
         question, own = msgspec.json.encode((subject, about)) + b"\n", name_of(os.getpid())
         try:
             with _near(self._folder) as near:
-                names = [path.name for path in near.glob(f"*{SUFFIX}") if path.name != own]
+                names = [name for name in os.listdir(near) if name.endswith(SUFFIX) and name != own]
                 heard = await asyncio.gather(*(_asked(near / name, question, decode) for name in names))
         except OSError as error:  # no descriptor is left, or somebody has cleaned up: nobody knows whom it would meet
             log.warning("the other workers cannot be asked: %s", error.strerror)

@@ -78,7 +78,10 @@ def serve(
         gc.collect()
         gc.freeze()  # what is here now stays; going through all of it again would hold up every stream for tens of ms
         warn(config)
-        server = _Server(server_settings(services, source), inherited.pipe if inherited else None)
+        # Where no supervisor has started this process the variable is from elsewhere, and there are no other workers.
+        shared_folder = Path(os.environ[METRICS_FOLDER]) if inherited else None
+        settings = server_settings(services, source, shared_folder)
+        server = _Server(settings, inherited.pipe if inherited else None)
         # uvicorn stops gracefully and then raises the signal again; after Ctrl-C there is nothing left to do.
         with suppress(KeyboardInterrupt):
             try:
@@ -87,11 +90,14 @@ def serve(
                 services.tracer.close(FLUSH_S)
 
 
-def server_settings(services: GatewayServices, source: ConfigSource | None = None) -> uvicorn.Config:
-    """How uvicorn is to run the gateway. Raises ConfigError when its certificate cannot be used."""
+def server_settings(
+    services: GatewayServices, source: ConfigSource | None = None, shared_folder: Path | None = None
+) -> uvicorn.Config:
+    """How uvicorn is to run the gateway; ``shared_folder`` is that of several workers. Raises ConfigError when its
+    certificate cannot be used."""
     gateway = services.config.gateway
     settings = uvicorn.Config(
-        create_app(services, source, _shared_folder()),
+        create_app(services, source, shared_folder),
         http=BoundedHttp,
         access_log=False,
         log_config=None,
@@ -133,12 +139,6 @@ def build_services(config: Config, reports: ReportSource) -> GatewayServices:
         started_unix_s=int(time.time()),
         tracer=tracer,
     )
-
-
-def _shared_folder() -> Path | None:
-    """What all workers of this gateway have, None where there is one process."""
-    folder = os.environ.get(METRICS_FOLDER)
-    return Path(folder) if folder else None
 
 
 class _Server(uvicorn.Server):

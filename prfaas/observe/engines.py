@@ -87,11 +87,11 @@ class EngineMetrics:
             gauge.labels(engine).set(0)
             with suppress(KeyError):
                 gauge.remove(engine)
-        for role in ROLES:
-            self._role.labels(engine, self._sites.get(engine, ""), role).set(0)
+        if (site := self._sites.pop(engine, None)) is not None:
+            for role in ROLES:
+                self._role.labels(engine, site, role).set(0)
         for word in KNOWLEDGE:
             self._knowledge.labels(engine, word).set(0)
         self._prefill_speed.labels(engine).set(math.nan)  # no speed at all, which 0 would be
         for by_more in (self._role, self._knowledge, self._prefill_speed):
             by_more.remove_by_labels({"engine": engine})
-        self._sites.pop(engine, None)

@@ -60,6 +60,18 @@ async def test_trouble_is_on_top(ask: Ask, tmp_path: Path) -> None:
     assert "/health answers 503" in told.out
 
 
+async def test_an_older_gateway_is_shown(running: Stand) -> None:
+    """One that does not say how many of its workers it has heard."""
+    async with running.client.get(f"{running.url}/prfaas/status") as answer:
+        told = await answer.json()
+    told["gateway"] |= {"workers": 2}
+    del told["gateway"]["heard_workers"]
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(status_view.draw(told, 200))
+    assert " · 2 workers · " in captured.get()
+
+
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
 async def test_every_view_fits(running: Stand, width: int) -> None:
     """No line is longer than the terminal, and every engine is named on the narrowest."""

@@ -63,6 +63,22 @@ async def test_process_serves_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     assert [line for line in errors.splitlines() if not ENGINE_IS_OUT.search(line)] == []
 
 
+async def test_one_process_asks_no_others(tmp_path: Path) -> None:
+    """Not in a folder either that its environment happens to name: some file systems have no sockets."""
+    model, values = save_tokenizer(tmp_path / "model", TEMPLATES["string"]), tmp_path / "values"
+    values.mkdir()
+    port = free_port()
+    command = [sys.executable, "-c", PROGRAM, str(port), str(model)]
+    env = {**os.environ, "PYTHONPATH": ".", "PROMETHEUS_MULTIPROC_DIR": str(values)}
+    process = await asyncio.create_subprocess_exec(*command, env=env, stderr=subprocess.DEVNULL)
+    try:
+        await eventually(lambda: _status(port, "/health") == 200)
+        assert [path for path in values.iterdir() if path.is_socket()] == []
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 def _status(port: int, path: str) -> int:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:

@@ -1,6 +1,7 @@
 """The load of several workers together, by hand, and what a worker hears of the others."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -94,6 +95,18 @@ async def test_who_hangs_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with bound(tmp_path, name_of(1)) as mute:
         mute.listen()
         assert await OtherWorkers(tmp_path).ask("health", "", decode) == Heard((), 1)
+
+
+async def test_without_a_descriptor_nobody_knows_whom_it_would_meet(tmp_path: Path) -> None:
+    """A folder that can be opened and not be listed is no folder without others."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
+    try:
+        assert await OtherWorkers(tmp_path).ask("health", "", decode) == Heard((), 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def bound(folder: Path, name: str) -> socket.socket:

@@ -155,16 +155,19 @@ from tests.observe.test_observe import FIGURES
 metrics = Metrics(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 metrics.engines.tell("gone", replace(FIGURES, is_healthy=True, prefill_tokens_s=9.0))
 metrics.forget("gone")
+metrics.forget("gone")
 print(metrics.exposition().decode())
 """
 
 
 def test_of_an_engine_that_is_gone_workers_tell_nothing(tmp_path: Path) -> None:
-    """Several workers' files keep every series: each of the engine's has a value that is none."""
+    """Several workers' files keep every series: each of the engine's has a value that is none. Forgetting it twice adds
+    none of a site that there is not."""
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
     done = subprocess.run([sys.executable, "-c", FORGETTING], env=env, capture_output=True, text=True, check=True)
     told = {line for line in done.stdout.splitlines() if 'engine="gone"' in line}
     assert len(told) >= 11
+    assert not any('site=""' in line for line in told)
     assert {line for line in told if not line.endswith((" 0.0", " NaN"))} == set()
 
 

@@ -63,7 +63,8 @@ def _head(told: Json) -> str:
         f"{each['name']}{' (here)' if each['is_local'] else ''} {each['healthy_engines']}/{each['engines']}"
         for each in told["sites"]
     )
-    workers = _workers(gateway["heard_workers"], gateway["workers"])
+    heard = gateway.get("heard_workers", gateway["workers"])  # an older gateway does not say
+    workers = _workers(heard, gateway["workers"])
     up = seconds(gateway["uptime_s"])
     return f"{gateway['model']} · prfaas {gateway['version']}, up {up}{workers} · engines in service: {sites}"
 
