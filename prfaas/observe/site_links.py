@@ -44,8 +44,8 @@ class SiteLinkCollector(Collector):
     """Shows the latest figures of every configured link, and counts what crosses it.
 
     Every worker sees all that crosses, from its own start on. One of them counts it: sums that differ would look like
-    a counter that goes back, whenever another worker is scraped. When that one ends another goes on from what it has seen
-    itself: what crosses between the last looks of both counts twice or not at all, as often one as the other.
+    a counter that goes back, whenever another worker is scraped. When that one ends another goes on from what it has
+    seen itself: what crosses between the last looks of both counts twice or not at all, as often one as the other.
     """
 
     def __init__(self, definitions: Definitions, lead: Lead) -> None:
