@@ -70,8 +70,7 @@ class AllWorkers:
 
     async def _share(self) -> Share:
         self._follow()
-        # Requests that were placed just now have not reached their engines; those who wait for that come before us.
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # requests that were placed just now are counted at their engines in the turn before ours
         return share_of(self._live.now, self._arrival_requests_s())
 
     def _decisions(self, after: str) -> Decisions:

@@ -55,7 +55,7 @@ class Vitals:
         for told, engine in enumerate(services.view.look().engines, 1):
             metrics.engines.tell(engine.name, _figures(services, engine, measured.get(engine.name)))
             if told % ENGINES_AT_ONCE == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # streams go on
                 if self._live.now is not services:
                     return  # an engine that a reload has removed meanwhile would come back for good
 
