@@ -70,7 +70,7 @@ class AllWorkers:
 
     async def _share(self) -> Share:
         self._follow()
-        await asyncio.sleep(0)  # requests that were placed just now are counted at their engines in the turn before ours
+        await asyncio.sleep(0)  # what was placed just now is counted at its engines in the turn before ours
         return share_of(self._live.now, self._arrival_requests_s())
 
     def _decisions(self, after: str) -> Decisions:
