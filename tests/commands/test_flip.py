@@ -37,8 +37,11 @@ async def test_a_flip_under_load_loses_no_request(ask: Ask, tmp_path: Path) -> N
         other = ({"edge-0", "edge-1"} - {name}).pop()
         flipping = asyncio.create_task(ask("flip", name, "prefill", "--config", file))
         await eventually(lambda: running.services.fleet.status(name).is_draining)
-        going_on.set()
-        async with await running.chat(2) as answer:
+        before = len(running.engines[other].calls)
+        asking = asyncio.create_task(running.chat(2))
+        await eventually(lambda: len(running.engines[other].calls) > before)
+        going_on.set()  # not before: once the engine has its new role, it may prefill for the other one
+        async with await asking as answer:
             assert (answer.status, answer.headers["x-prfaas-engine"]) == (200, other)
         assert [await stream.read() for stream in streams] == [b"".join(EVENTS)] * 2
         told = await flipping
