@@ -88,7 +88,6 @@ class Attempt:
         claims.use_link(way.prefill)
         self._report = asyncio.create_task(self._watch(self._transfer, prefill_permit))
         self._prefill = asyncio.create_task(self._run_prefill(way.prefill, self._ids, self._transfer, prefill_permit))
-        claims.load_prefill(way.prefill, self._prefill, self._report)
         claims.prefill_at(way.prefill, self._uncached_tokens)
         # However long the answer goes on: nobody waits behind a prefill that has ended, and no trial is one that was
         # refused or stopped.
@@ -96,6 +95,8 @@ class Attempt:
         self._prefill.add_done_callback(lambda _: prefill_permit.drop())
         decode = asyncio.create_task(self._decode(decode_permit))
         decode.add_done_callback(lambda _: claims.has_cache())
+        # A whole answer ends long after its cache has come, and of some transfers no word comes.
+        claims.load_prefill(way.prefill, self._prefill, self._report, decode)
         try:
             await self._until_prefill_is_over(decode, self._prefill, self._report)
             has_cache = self._report.done() and (report := self._report.result()) is not None and report.ok

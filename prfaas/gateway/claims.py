@@ -53,19 +53,17 @@ class Claims:
         """The decode engine has a request more, until ``leave``."""
         self._load.enter_context(self._services.fleet.load(self._way.decode))
 
-    def load_prefill(self, engine: str, *tasks: asyncio.Task[Any]) -> None:
-        """The prefill engine has a request more until all ``tasks`` are over: its answer, and the word that its cache
-        has arrived. Operators stop an engine that has none."""
+    def load_prefill(self, engine: str, prefill: asyncio.Task[Any], *arrivals: asyncio.Task[Any]) -> None:
+        """The prefill engine has a request more until ``prefill``, its answer, is over and one of ``arrivals``, each of
+        which says that nobody waits for its cache any more. Operators stop an engine that has no request."""
         self._prefilling.enter_context(self._services.fleet.load(engine))
-        running = set(tasks)
 
-        def is_over(task: asyncio.Task[Any]) -> None:
-            running.discard(task)
-            if not running:
+        def look(_: asyncio.Task[Any]) -> None:
+            if prefill.done() and any(arrival.done() for arrival in arrivals):
                 self._prefilling.close()
 
-        for task in tasks:
-            task.add_done_callback(is_over)
+        for task in (prefill, *arrivals):
+            task.add_done_callback(look)
 
     def await_cache(self) -> None:
         """It is one without its cache, until ``has_cache``."""

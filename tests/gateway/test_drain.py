@@ -93,20 +93,28 @@ async def test_engine_has_a_request_between_two_tries() -> None:
     assert [has_one for has_one, _ in itertools.groupby(seen)] in ([False, True], [False, True, False])
 
 
-async def test_prefill_engine_has_a_request_until_its_cache_has_arrived() -> None:
-    """Its answer comes before: on a slow link long before. Whoever stopped it then would lose the cache."""
-    going_on = asyncio.Event()
+@pytest.mark.parametrize("arrival", ["report", "first output"])
+async def test_prefill_engine_has_a_request_until_its_cache_has_arrived(arrival: str) -> None:
+    """Its answer comes before: on a slow link long before. Whoever stopped it then would lose the cache. It has arrived
+    when the decode side says so, or has an output; the end of a long answer is not waited for."""
+    begin, going_on = asyncio.Event(), asyncio.Event()
     async with wide(without=("edge-1", "moon-0")) as running:
-        running.engines["edge-0"].script = pause_after_first(going_on)
-        async with await running.chat(10, stream=True) as answer:
+        running.engines["edge-0"].script = hold(begin, pause_after_first(going_on))
+        asking = asyncio.create_task(running.chat(10, stream=True))
+        call = await running.engines["cloud-0"].call(0)
+        await eventually(lambda: not any(each.waiting_tokens for each in running.services.view.look().engines))
+        assert (await running.post("/prfaas/engines/cloud-0/drain"))[1]["state"] == "draining"
+        if arrival == "report":
+            running.reports.give(TransferReport(call.params["prfaas"]["transfer_id"], ok=True, tokens=9))
+        else:
+            begin.set()
+        await eventually(lambda: running.services.fleet.status("cloud-0").inflight == 0)
+        assert (await engine_of(running, "cloud-0"))["state"] == "drained"
+        assert running.services.decisions.latest().outcome == "running"
+        begin.set()
+        going_on.set()
+        async with await asking as answer:
             assert answer.headers["x-prfaas-placement"] == "remote"
-            await eventually(lambda: not any(each.waiting_tokens for each in running.services.view.look().engines))
-            assert (await running.post("/prfaas/engines/cloud-0/drain"))[1]["state"] == "draining"
-            transfer_id = running.engines["cloud-0"].calls[0].params["prfaas"]["transfer_id"]
-            running.reports.give(TransferReport(transfer_id, ok=True, tokens=9))
-            await eventually(lambda: running.services.fleet.status("cloud-0").inflight == 0)
-            assert (await engine_of(running, "cloud-0"))["state"] == "drained"
-            going_on.set()
             await answer.read()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb")
 """For a browser of root in a container; it opens our own page alone."""
@@ -74,19 +74,21 @@ async def opened_without_storage(profile: Path, url: str) -> AsyncIterator[Seen]
         made = await playwright.chromium.launch_persistent_context(
             str(profile), executable_path=chromium(), args=ARGUMENTS, timeout=PATIENCE_MS
         )
-        made.set_default_timeout(PATIENCE_MS)
-        try:
-            seen = Seen(await made.new_page()).follow()
-            await seen.page.goto(f"{url}/dashboard")
+        async with _page_in(made, url) as seen:
             yield seen
-        finally:
-            await made.close()
 
 
 @asynccontextmanager
 async def opened(browser: Browser, url: str, **context: Any) -> AsyncIterator[Seen]:
     """The page at an address, in a context of its own."""
     made = await browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **context})
+    async with _page_in(made, url) as seen:
+        yield seen
+
+
+@asynccontextmanager
+async def _page_in(made: BrowserContext, url: str) -> AsyncIterator[Seen]:
+    """The page in a context, which is closed afterwards."""
     made.set_default_timeout(PATIENCE_MS)
     try:
         seen = Seen(await made.new_page()).follow()
